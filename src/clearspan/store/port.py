@@ -3,7 +3,7 @@
 Two implementations pass one conformance suite (tests/conformance): `store.sqlite` and `store.memory`.
 
 Identity. A trace is (project_id, trace_id), a span (trace, span_id), a log record (trace, log_hash). The same id in
-two projects is two traces.
+two projects is two traces. A trace_pk is never handed out twice, not even after its trace was purged.
 
 Merge law. Writing is commutative and idempotent: any order of any batches, each any number of times, MUST leave the
 same spans, logs and summaries. Of two different contents of one span, the one with the larger
@@ -98,15 +98,6 @@ class TraceReader(Protocol):
         ...
 
 
-class TargetCounts(NamedTuple):
-    """Rows of one target in a deletion (deletion/targets.py)."""
-
-    target: str
-    planned: int
-    purged: int
-    remaining: int
-
-
 class PlannedTrace(NamedTuple):
     """One line of a manifest."""
 
@@ -121,6 +112,18 @@ class HideOutcome(NamedTuple):
     hidden: int
     no_longer_matching: int  # planned, but the filter evaluated inside the transaction no longer holds
     already_absent: int  # planned, but hidden or gone by another deletion meanwhile
+
+
+class DeletionProgress(NamedTuple):
+    """How far the store has come with a deletion; everything here was committed with the rows it speaks of."""
+
+    outcome: HideOutcome
+    request: bytes | None  # the plain request; None once settled
+    batches: int  # purge batches done: the next one carries this number
+    more: bool  # whether the manifest still has rows to remove
+    purged: dict[str, int]  # rows removed per target, summed over the batches
+    settled: bool
+    late_refused: int  # spans and logs that its tombstones refused so far
 
 
 class DeletionStore(Protocol):
@@ -156,19 +159,36 @@ class DeletionStore(Protocol):
         """
         ...
 
+    def progress(self, deletion_id: str) -> DeletionProgress | None:
+        """What is committed of that deletion; None if its hide transaction never was. A restart begins here."""
+        ...
+
+    def manifest(self, deletion_id: str) -> list[PlannedTrace]:
+        """The traces that hide hid, sorted by trace_pk; empty if unknown or settled."""
+        ...
+
     def purge_batch(self, deletion_id: str, batch_no: int, *, rows_max: int) -> tuple[dict[str, int], bool]:
         """Remove the next share of a hidden manifest: (rows removed per target, whether more is left).
 
-        One transaction that stores its own counts; repeating a batch number returns its first answer.
+        One transaction of at most about `rows_max` rows that stores its own counts; repeating a batch number
+        returns its first answer. Numbers run 0, 1, 2 …; a gap raises ValueError. A trace's own row, and with it
+        its row in `hidden`, goes last.
         """
         ...
 
     def settle(self, deletion_id: str) -> None:
-        """Erase the request, filter, reason and manifest of a purged deletion, then empty the write-ahead log."""
+        """Erase the request and the trace ids of a purged deletion, then empty the write-ahead log.
+
+        Only trace_pks, counts and tombstones stay. Safe to repeat. Raises ValueError while a purge is unfinished.
+        """
         ...
 
-    def remaining(self, deletion_id: str, trace_pks: Sequence[int]) -> dict[str, int]:
-        """Recount by manifest key, target by target, on a connection and with SQL of its own."""
+    def remaining(self, deletion_id: str) -> dict[str, int | None]:
+        """Recount what is left of the manifest in base tables, target by target, with SQL of its own.
+
+        Not the purge's bookkeeping: rows are looked for by trace_pk, before and after `settle` alike. None: that
+        target could not be counted.
+        """
         ...
 
 
