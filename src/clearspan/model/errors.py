@@ -1,21 +1,21 @@
 """Every error Clearspan raises on purpose.
 
-    ClearspanError                 code, message, fields: what a dialect needs to answer
-    ├── InvalidInput               the caller's data or words are wrong; nothing was done
-    │   ├── InvalidFilter          a filter names an unknown field or operator, or a wrong value
-    │   ├── InvalidPage            page, page_size, cursor or sort_by is out of range or unknown
-    │   ├── InvalidTime            a time that cannot be read, or a window that ends before it starts
-    │   ├── InvalidPayload         an ingest body that cannot be decoded
-    │   └── PayloadTooLarge        a body, an unpacked body or an attribute over its limit
-    ├── NotAuthenticated           no key, an unknown, revoked or expired one
-    ├── NotPermitted               a known key without the scope, project or environment asked for
-    ├── NotFound                   there is nothing under that id that the caller may see
-    ├── Conflict                   the state of things forbids it now (a hold, a changed count)
-    │   └── Held                   a hold forbids the deletion
-    ├── Unguarded                  a deletion without filter, window or within its limit; nothing was deleted
-    ├── Overloaded                 the queue is full or the disk is; try again after `retry_after_s`
-    ├── IllegalTransition          a deletion was asked to move between states that are not joined
-    └── StoreDamaged               a stored invariant does not hold
+ClearspanError                 code, message, fields: what a dialect needs to answer
+├── InvalidInput               the caller's data or words are wrong; nothing was done
+│   ├── InvalidFilter          a filter names an unknown field or operator, or a wrong value
+│   ├── InvalidPage            page, page_size, cursor or sort_by is out of range or unknown
+│   ├── InvalidTime            a time that cannot be read, or a window that ends before it starts
+│   ├── InvalidPayload         an ingest body that cannot be decoded
+│   └── PayloadTooLarge        a body, an unpacked body or an attribute over its limit
+├── NotAuthenticated           no key, an unknown, revoked or expired one
+├── NotPermitted               a known key without the scope, project or environment asked for
+├── NotFound                   there is nothing under that id that the caller may see
+├── Conflict                   the state of things forbids it now (a hold, a changed count)
+│   └── Held                   a hold forbids the deletion
+├── Unguarded                  a deletion without filter, window or within its limit; nothing was deleted
+├── Overloaded                 the queue is full or the disk is; try again after `retry_after_s`
+├── IllegalTransition          a deletion was asked to move between states that are not joined
+└── StoreDamaged               a stored invariant does not hold
 """
 
 from __future__ import annotations
