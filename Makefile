@@ -1,0 +1,56 @@
+# One command a job. `make run` and `make test` do all the set-up they need, in .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+HOST ?= 127.0.0.1
+PORT ?= 8321
+DATA ?= data
+WORKERS ?= 2
+
+.PHONY: help run test test-long pytest lint types format bench bench-peers lock clean setup-run setup-test
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
+
+run: setup-run ## start the server with a demo project on http://127.0.0.1:8321
+	@exec $(BIN)/clearspan serve --host $(HOST) --port $(PORT) --data $(DATA) --demo
+
+test: lint types pytest ## style, types and every default test
+
+pytest: setup-test
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" tests
+
+test-long: setup-test ## the heavy variants as well
+	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+lint: setup-test ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-test ## mypy, strict
+	$(BIN)/mypy
+
+format: setup-test ## put the code into ruff's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-test ## the budgets of docs/performance.md; ARGS="--traces 100000" for a smaller run
+	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: setup-test ## the same load against Arize Phoenix, side by side
+	$(BIN)/python -m bench.peers $(ARGS)
+
+lock: setup-test ## renew requirements/*.txt from pyproject.toml
+	@tools/lock.sh
+
+clean: ## remove the virtual environments and caches; the data directory stays
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist src/*.egg-info
+
+setup-run:
+	@tools/venv.sh runtime
+
+setup-test:
+	@tools/venv.sh test
