@@ -19,7 +19,7 @@ class DataDirectoryLocked(Conflict):
 class DirectoryLock:
     """An exclusive lock on a data directory, held until `release` or the end of the process.
 
-    The lock is the kernel's (flock), so a killed process leaves none behind; the file only tells who holds it.
+    The lock is the kernel's (flock), so a killed process leaves none behind; the file tells who holds it.
     """
 
     def __init__(self, directory: Path) -> None:

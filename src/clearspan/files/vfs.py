@@ -2,8 +2,8 @@
 
 `secure_delete=ON` zeroes freed cells and freed pages, but when SQLite re-balances a b-tree it packs the cells
 of a page anew and leaves the former ones in the unallocated gap between the cell-pointer array and the first
-cell. Copies of deleted rows stay there. The VFS "clearspan" zeroes that gap in every b-tree page written to the
-main file.
+cell. Copies of deleted rows stay there. The VFS "clearspan" zeroes that gap in every b-tree page written to
+the main file.
 
 Zeroing needs Python, commits should not. So a store has two kinds of connection:
 
@@ -12,8 +12,8 @@ Zeroing needs Python, commits should not. So a store has two kinds of connection
 
 A WAL left by a crash is copied by the checkpointer, too: open it first, let nobody else check-point.
 
-Why a page is never damaged. A page is changed only when its first byte (page 1: its 101st) is a b-tree type and
-its header and every cell pointer are consistent. Other kinds of page cannot look like that:
+Why a page is never damaged. A page is changed only when its first byte (page 1: its 101st) is a b-tree type
+and its header and every cell pointer are consistent. Other kinds of page cannot look like that:
   - overflow pages and free-list trunks start with a page number, whose first byte is 0 or 1 below 2^25 pages;
     larger files are refused (PRAGMA max_page_count and `xWrite`);
   - pointer-map pages exist only with auto_vacuum, and a file that has it is refused;
@@ -180,9 +180,7 @@ def open_writer(path: Path, *, cache_mib: int = 64, busy_ms: int = BUSY_MS) -> a
     return _check_format(connection, path)
 
 
-def open_reader(
-    path: Path, *, mmap_mib: int = 0, cache_mib: int = 16, busy_ms: int = BUSY_MS
-) -> apsw.Connection:
+def open_reader(path: Path, *, mmap_mib: int = 0, cache_mib: int = 16, busy_ms: int = BUSY_MS) -> apsw.Connection:
     """A connection that can only read, and never check-points.
 
     Args:
@@ -253,8 +251,8 @@ class Checkpointer:
             return self._run("TRUNCATE") if mode == "truncate" else outcome
 
     def _run(self, mode: str) -> CheckpointOutcome:
-        rows = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        busy, log_pages, checkpointed = rows[0]
+        row = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
+        busy, log_pages, checkpointed = (int(str(number)) for number in row)
         return CheckpointOutcome(bool(busy), log_pages, checkpointed)
 
     @contextmanager
