@@ -25,6 +25,9 @@ CREATE TABLE trace_count (
     PRIMARY KEY (project_id, hour, environment)
 ) STRICT, WITHOUT ROWID;
 
+-- Erasing and recounting go by trace; SQLite appends the rest of the key to each entry.
+CREATE INDEX metadata_by_trace ON metadata (trace_pk);
+
 CREATE TABLE store_fact (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -1,0 +1,104 @@
+"""Text search inside SQL: signatures narrow, the decoded text decides.
+
+The filter compiler writes `text_match(t.trace_pk, needle, mode)`. Here that function gets its meaning: a trace
+whose signature lacks the needle's trigrams is no match; any other is unpacked and looked at. So a hit is always a
+real one. A search for a common text in a large store would unpack the whole store to count: it gives up after a
+number of traces looked at, and the page then says that its total is a floor.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from clearspan.ingest.detail import searchable_text
+from clearspan.ingest.payload import decode_block, records_by_id
+from clearspan.query.ast import Expr
+from clearspan.query.operators import casefold, text_matches
+from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite.rows import block_range
+
+TRACES_LOOKED_AT_MAX = 2_000
+"""Unpacking and searching one trace takes about 0.1 ms; a search that needs more than these gives up counting."""
+
+
+class GaveUp(Exception):
+    """A text search has looked at as many traces as it may; `found` of them matched."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__("text search stopped at its limit")
+        self.found = found
+
+
+class Search:
+    """State of the searches of one query on one connection."""
+
+    def __init__(self, conn: apsw.Connection, *, limit: int | None) -> None:
+        self._conn = conn
+        self._limit = limit
+        self._candidates: dict[str, text_index.Candidates] = {}
+        self._verdicts: dict[tuple[int, str, str], bool] = {}
+        self.gave_up = False
+
+    def match(self, trace_pk: int, needle: str, mode: str) -> bool:
+        """Whether the trace's text holds the needle; `mode` is an operator of the field `text`."""
+        known = self._verdicts.get((trace_pk, needle, mode))
+        if known is not None:
+            return known
+        if needle not in self._candidates:
+            self._candidates[needle] = text_index.candidates(self._conn, needle)
+        if trace_pk not in self._candidates[needle]:
+            return False
+        if self._limit is not None and len(self._verdicts) >= self._limit:
+            self.gave_up = True
+            raise GaveUp(sum(self._verdicts.values()))
+        verdict = text_matches(_texts(self._conn, trace_pk), needle, mode)
+        self._verdicts[trace_pk, needle, mode] = verdict
+        return verdict
+
+
+_searches = threading.local()
+
+
+def register(conn: apsw.Connection) -> None:
+    """Give a connection the SQL functions that compiled filters call."""
+
+    def text_match(trace_pk: int, needle: str, mode: str) -> bool:
+        search: Search = _searches.current
+        return search.match(trace_pk, needle, mode)
+
+    conn.create_scalar_function("text_match", text_match, 3)
+    conn.create_scalar_function("casefold", casefold, 1, deterministic=True)
+
+
+@contextmanager
+def narrowed(conn: apsw.Connection, where: Expr | None, *, unlimited: bool = False) -> Iterator[Search]:
+    """The searches of one query; inside, `text_match` works on this thread."""
+    search = Search(conn, limit=None if unlimited else TRACES_LOOKED_AT_MAX)
+    _searches.current = search
+    try:
+        yield search
+    finally:
+        _searches.current = None
+
+
+def _texts(conn: apsw.Connection, trace_pk: int) -> list[str]:
+    """The searchable text of each live record of a trace."""
+    first, last = block_range(trace_pk)
+    live = {
+        (block_no, record_id)
+        for record_id, block_no in conn.execute(
+            "SELECT span_id, block_no FROM span WHERE trace_pk = ?1 "
+            "UNION ALL SELECT log_hash, block_no FROM log WHERE trace_pk = ?1",
+            (trace_pk,),
+        )
+    }
+    texts = []
+    for block_id, data in conn.execute("SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)):
+        for record_id, record in records_by_id(decode_block(data)).items():
+            if (block_id - first, record_id) in live:
+                texts.append(searchable_text(record))
+    return texts
