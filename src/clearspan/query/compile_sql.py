@@ -1,0 +1,223 @@
+"""AST → SQL for SQLite: the only place that builds a WHERE.
+
+The text is made of this module's own words and the registry's columns; what a caller wrote is always a parameter.
+So the text depends on nothing but fields, operators, and whether there is one value or several.
+
+The result is a boolean expression over the alias `t` of table `trace`. It needs the connection's functions
+`casefold` (operators.casefold, deterministic) and, for the field `text`, `text_match(trace_pk, operator, needle)`
+(operators.text_matches over the trace's readable texts).
+
+What an index can serve is left in a form it can serve: `t.column = ?`, `t.column IN (SELECT …)`, comparisons with
+a plain column. Metadata is never correlated: each condition is a set of trace_pks from the metadata table, whose
+key starts with (project_id, key, value).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+from clearspan.model.usage import PICO_PER_USD
+from clearspan.query.ast import Condition, Expr, Value
+from clearspan.query.fields import FieldType, Level
+from clearspan.query.operators import NEGATIONS, PRESENCE, Operator, casefold
+from clearspan.query.page import SortKey
+
+SqlValue: TypeAlias = str | int | float | bytes
+
+_SCALE = {FieldType.INT: 1, FieldType.MONEY: PICO_PER_USD, FieldType.DURATION: 10**9}
+_ORDER_SIGN = {Operator.LT: "<", Operator.LTE: "<=", Operator.GT: ">", Operator.GTE: ">="}
+_ROUNDS_UP = frozenset({Operator.LT, Operator.GTE})  # x < 2.5 is x < 3 and x >= 2.5 is x >= 3, for whole x
+
+_NO_INTEGER = 0.5  # equal to no integer, unequal to every one
+_BEYOND = 1e19  # outside 64 bits; SQLite compares integers and floats by value
+
+
+class Compiled(NamedTuple):
+    """A boolean SQL expression and its parameters, in order."""
+
+    sql: str
+    params: tuple[SqlValue, ...]
+
+
+def compile_where(expr: Expr | None, *, project_ids: Sequence[int]) -> Compiled:
+    """The SQL condition that holds for exactly the traces which `evaluate.matches` accepts.
+
+    Args:
+        expr: None compiles to `1`.
+        project_ids: the projects whose traces are looked at. They are needed to enter the metadata index; they do
+            not restrict anything else, so the caller adds its own condition on `t.project_id`.
+    Returns:
+        An expression that may be NULL where the filter does not hold: good under AND, OR and WHERE, not under NOT.
+    Cost: O(size of the tree).
+    """
+    if expr is None:
+        return Compiled("1", ())
+    params: list[SqlValue] = []
+    return Compiled(_expr(expr, tuple(project_ids), params), tuple(params))
+
+
+def compile_order(sort: SortKey) -> str:
+    """The ORDER BY terms of a sort: missing values last, ties by trace_pk in the direction of the sort."""
+    direction = "DESC" if sort.descending else "ASC"
+    # SQLite takes NULL for the smallest value: descending has it last anyway, and plain DESC can use an index.
+    nulls = " NULLS LAST" if sort.field.nullable and not sort.descending else ""
+    return f"{sort.field.sql} {direction}{nulls}, t.trace_pk {direction}"
+
+
+def _expr(expr: Expr, projects: tuple[int, ...], params: list[SqlValue]) -> str:
+    if isinstance(expr, Condition):
+        return _some_span([expr], params) if _is_span(expr) else _trace_condition(expr, projects, params)
+    if expr.connector == "OR":
+        return _joined(" OR ", "0", [_expr(child, projects, params) for child in expr.children])
+    parts = [_expr(child, projects, params) for child in expr.children if not _is_span(child)]
+    of_one_span = [child for child in expr.children if isinstance(child, Condition) and _is_span(child)]
+    if of_one_span:
+        parts.append(_some_span(of_one_span, params))
+    return _joined(" AND ", "1", parts)
+
+
+def _is_span(expr: Expr) -> bool:
+    return isinstance(expr, Condition) and expr.field.level is Level.SPAN
+
+
+def _joined(word: str, nothing: str, parts: list[str]) -> str:
+    if len(parts) > 1:
+        return f"({word.join(parts)})"
+    return parts[0] if parts else nothing
+
+
+def _some_span(wanted: list[Condition], params: list[SqlValue]) -> str:
+    parts = " AND ".join([_on_value(condition, params) for condition in wanted])
+    return f"EXISTS (SELECT 1 FROM span s WHERE s.trace_pk = t.trace_pk AND {parts})"  # noqa: S608
+
+
+def _trace_condition(condition: Condition, projects: tuple[int, ...], params: list[SqlValue]) -> str:
+    match condition.field.type:
+        case FieldType.METADATA:
+            return _metadata(condition, projects, params)
+        case FieldType.SEARCH:
+            params.extend((condition.operator.value, _str(condition.values[0])))
+            return f"text_match({condition.field.sql}, ?, ?)"
+        case _:
+            return _on_value(condition, params)
+
+
+def _metadata(condition: Condition, projects: tuple[int, ...], params: list[SqlValue]) -> str:
+    """Sets of traces by key: a negation is the set with the key without the set where the positive form holds."""
+    field, operator, key = condition.field, condition.operator, condition.key
+
+    def traces_where(test: Operator | None) -> str:
+        one = len(projects) == 1
+        params.extend((projects[0] if one else json.dumps(projects), str(key)))
+        project = "= ?" if one else "IN (SELECT value FROM json_each(?))"
+        also = f" AND {_on_value(Condition(field, test, condition.values), params)}" if test else ""
+        return f"(SELECT m.trace_pk FROM metadata m WHERE m.project_id {project} AND m.key = ?{also})"  # noqa: S608
+
+    match operator:
+        case Operator.IS_NULL:
+            return f"t.trace_pk NOT IN {traces_where(None)}"
+        case Operator.IS_NOT_NULL:
+            return f"t.trace_pk IN {traces_where(None)}"
+        case Operator.EMPTY:
+            return f"t.trace_pk NOT IN {traces_where(Operator.NOT_EMPTY)}"
+        case Operator() if operator in NEGATIONS:
+            with_key = traces_where(None)
+            return f"(t.trace_pk IN {with_key} AND t.trace_pk NOT IN {traces_where(NEGATIONS[operator])})"
+        case _:
+            return f"t.trace_pk IN {traces_where(operator)}"
+
+
+def _on_value(condition: Condition, params: list[SqlValue]) -> str:
+    """The condition on one column. NULL columns give NULL or false, but for the presence tests."""
+    positive = NEGATIONS.get(condition.operator)
+    if positive is not None:
+        return f"NOT ({_on_value(Condition(condition.field, positive, condition.values), params)})"
+    column, type = condition.field.sql, condition.field.type
+    if condition.operator in PRESENCE:
+        return _presence(column, condition.operator, is_text=type in _TEXT_TYPES)
+    if type in _TEXT_TYPES:
+        return _on_text(column, condition.operator, [_str(value) for value in condition.values], params)
+    numbers = [_column_number(type, condition.operator, value) for value in condition.values]
+    if condition.operator in _ORDER_SIGN:
+        params.append(numbers[0])
+        return f"{column} {_ORDER_SIGN[condition.operator]} ?"
+    if type is FieldType.SECONDS and len(numbers) > 1:
+        # SQLite reads a float from JSON text to within a last digit, not exactly: bind them one by one.
+        params.extend(numbers)
+        return f"{column} IN ({', '.join('?' * len(numbers))})"
+    return _equals(column, numbers, params)
+
+
+_TEXT_TYPES = frozenset({FieldType.TEXT, FieldType.ID, FieldType.VERSION, FieldType.METADATA})
+
+
+def _presence(column: str, operator: Operator, *, is_text: bool) -> str:
+    match operator:
+        case Operator.EMPTY if is_text:
+            return f"({column} IS NULL OR {column} = '')"
+        case Operator.NOT_EMPTY if is_text:
+            return f"{column} <> ''"
+        case Operator.EMPTY | Operator.IS_NULL:
+            return f"{column} IS NULL"
+        case _:
+            return f"{column} IS NOT NULL"
+
+
+def _on_text(column: str, operator: Operator, values: list[str], params: list[SqlValue]) -> str:
+    match operator:
+        case Operator.EQUALS | Operator.IN:
+            return _equals(column, values, params)
+        case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
+            params.append(values[0])
+            return f"{column} {_ORDER_SIGN[operator]} ?"
+        case Operator.CONTAINS:
+            params.append(values[0])
+            return f"instr({column}, ?) > 0"
+        case Operator.ICONTAINS:
+            params.append(str(casefold(values[0])))
+            return f"instr(casefold({column}), ?) > 0"
+        case Operator.IEXACT:
+            params.append(str(casefold(values[0])))
+            return f"casefold({column}) = ?"
+        case Operator.STARTSWITH:
+            # As bytes: substr on text stops at a NUL character. A prefix in UTF-8 is a prefix in characters.
+            needle = values[0].encode()
+            params.extend((len(needle), needle))
+            return f"substr(CAST({column} AS BLOB), 1, ?) = ?"
+        case _:
+            assert operator is Operator.ENDSWITH, operator
+            needle = values[0].encode()
+            params.extend((len(needle), needle))
+            return f"substr(CAST({column} AS BLOB), length(CAST({column} AS BLOB)) - ? + 1) = ?"
+
+
+def _equals(column: str, values: Sequence[SqlValue], params: list[SqlValue]) -> str:
+    if len(values) == 1:
+        params.append(values[0])
+        return f"{column} = ?"
+    params.append(json.dumps(values, ensure_ascii=False))
+    return f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
+
+
+def _column_number(type: FieldType, operator: Operator, value: Value) -> int | float:
+    """A filter's number in the unit of its column, such that the plain comparison with the column is exact."""
+    if type is FieldType.SECONDS:
+        return float(value)
+    if type is FieldType.BOOL:
+        return int(value)
+    exact = Fraction(Decimal(value)) * _SCALE.get(type, 1)  # times are already nanoseconds
+    if operator in _ORDER_SIGN:
+        whole = -(-exact // 1) if operator in _ROUNDS_UP else exact // 1
+        if -(2**63) <= whole < 2**63:
+            return whole
+        return _BEYOND if whole > 0 else -_BEYOND
+    return int(exact) if exact.denominator == 1 and -(2**63) <= exact < 2**63 else _NO_INTEGER
+
+
+def _str(value: Value) -> str:
+    assert isinstance(value, str), "a text field's values are text"
+    return value
