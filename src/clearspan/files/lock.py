@@ -40,6 +40,10 @@ class DirectoryLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
 
+    def fileno(self) -> int:
+        """The open lock file, for a child process that must hold the lock as long as it lives."""
+        return self._fd
+
     def release(self) -> None:
         """Give the lock back, once. The file stays: removing it would race with a new holder."""
         if self._fd >= 0:

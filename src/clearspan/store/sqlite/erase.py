@@ -5,6 +5,7 @@ What is planned, in which order and whether it worked is decided in clearspan.de
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import apsw
@@ -12,7 +13,7 @@ import orjson
 
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
-from clearspan.store.port import HideOutcome, PlannedTrace
+from clearspan.store.port import DeletionProgress, HideOutcome, PlannedTrace
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import BLOCK_BITS, HOUR_NS, block_range
 from clearspan.store.sqlite.select import selection
@@ -88,10 +89,7 @@ def _outcome(conn: apsw.Connection, deletion_id: str) -> HideOutcome | None:
 
 
 def _count_present(conn: apsw.Connection, pks: str) -> int:
-    sql = (
-        f"SELECT count(*) FROM trace t WHERE t.trace_pk {_IN_PKS} "
-        "AND t.trace_pk NOT IN (SELECT trace_pk FROM hidden)"
-    )
+    sql = f"SELECT count(*) FROM trace t WHERE t.trace_pk {_IN_PKS} AND t.trace_pk NOT IN (SELECT trace_pk FROM hidden)"
     return int(conn.execute(sql, (pks,)).get)
 
 
@@ -124,9 +122,7 @@ def purge_batch(
         if batch_no != done:
             raise ValueError(f"purge batch {batch_no} cannot follow {done} batches")
         counts = _purge_some(conn, deletion_no, rows_max)
-        more = bool(
-            conn.execute("SELECT EXISTS (SELECT 1 FROM hidden WHERE deletion_no = ?)", (deletion_no,)).get
-        )
+        more = bool(conn.execute("SELECT EXISTS (SELECT 1 FROM hidden WHERE deletion_no = ?)", (deletion_no,)).get)
         conn.execute(
             "INSERT INTO purge_batch VALUES (?, ?, ?, ?)",
             (deletion_no, batch_no, orjson.dumps(counts).decode(), more),
@@ -175,8 +171,7 @@ def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> dict[str
         ),
         (
             "block",
-            "DELETE FROM block WHERE block_id IN "
-            "(SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
+            "DELETE FROM block WHERE block_id IN (SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
             (first, last, max(1, rows_max // 4)),  # a block is many times the size of a row
         ),
     ):
@@ -218,6 +213,43 @@ def settle(conn: apsw.Connection, deletion_id: str) -> None:
             raise ValueError("the purge of that deletion is not finished")
         conn.execute("UPDATE deletion SET request = NULL, settled = 1 WHERE deletion_no = ?", (deletion_no,))
         conn.execute("UPDATE manifest SET project_id = NULL, trace_id = NULL WHERE deletion_no = ?", (deletion_no,))
+
+
+def progress(conn: apsw.Connection, deletion_id: str) -> DeletionProgress | None:
+    """See port.DeletionStore.progress."""
+    row = conn.execute(
+        "SELECT deletion_no, hidden, no_longer_matching, already_absent, request, settled, late_refused "
+        "FROM deletion WHERE deletion_id = ?",
+        (deletion_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    deletion_no, hidden, no_longer_matching, already_absent, request, settled, late_refused = row
+    purged: Counter[str] = Counter()
+    batches = 0
+    for (counts,) in conn.execute("SELECT counts FROM purge_batch WHERE deletion_no = ?", (deletion_no,)):
+        purged.update(orjson.loads(counts))
+        batches += 1
+    more = conn.execute("SELECT EXISTS (SELECT 1 FROM hidden WHERE deletion_no = ?)", (deletion_no,)).get
+    return DeletionProgress(
+        outcome=HideOutcome(hidden, no_longer_matching, already_absent),
+        request=request,
+        batches=batches,
+        more=bool(more),
+        purged=dict(purged),
+        settled=bool(settled),
+        late_refused=late_refused,
+    )
+
+
+def manifest(conn: apsw.Connection, deletion_id: str) -> list[PlannedTrace]:
+    """See port.DeletionStore.manifest."""
+    rows = conn.execute(
+        "SELECT m.trace_pk, m.project_id, m.trace_id FROM manifest m JOIN deletion d USING (deletion_no) "
+        "WHERE d.deletion_id = ? AND d.settled = 0 ORDER BY m.trace_pk",
+        (deletion_id,),
+    )
+    return [PlannedTrace._make(row) for row in rows]
 
 
 def remaining(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:

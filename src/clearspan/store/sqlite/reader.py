@@ -87,9 +87,7 @@ class SqliteReader:
         with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
             return self._total(conn, scope, where, window)[0]
 
-    def _total(
-        self, conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window
-    ) -> tuple[int, bool]:
+    def _total(self, conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window) -> tuple[int, bool]:
         """How many match, and whether that is exact (a text search may stop early)."""
         if where is None:
             return count_visible(conn, scope, window), True

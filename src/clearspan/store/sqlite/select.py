@@ -48,7 +48,7 @@ def selection(
     if any_hidden:
         parts.append("t.trace_pk NOT IN (SELECT trace_pk FROM hidden)")
     if where is not None:
-        compiled = compile_where(where, scope.project_ids)
+        compiled = compile_where(where, project_ids=scope.project_ids)
         parts.append(f"({compiled.sql})")
         params.extend(compiled.params)
     return Selection(" AND ".join(parts), tuple(params))

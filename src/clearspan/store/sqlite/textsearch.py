@@ -1,6 +1,6 @@
 """Text search inside SQL: signatures narrow, the decoded text decides.
 
-The filter compiler writes `text_match(t.trace_pk, needle, mode)`. Here that function gets its meaning: a trace
+The filter compiler writes `text_match(t.trace_pk, operator, needle)`. Here that function gets its meaning: a trace
 whose signature lacks the needle's trigrams is no match; any other is unpacked and looked at. So a hit is always a
 real one. A search for a common text in a large store would unpack the whole store to count: it gives up after a
 number of traces looked at, and the page then says that its total is a floor.
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apsw
-
 from clearspan.ingest.detail import searchable_text
+
 from clearspan.ingest.payload import decode_block, records_by_id
 from clearspan.query.ast import Expr
 from clearspan.query.operators import casefold, text_matches
@@ -43,9 +43,9 @@ class Search:
         self._verdicts: dict[tuple[int, str, str], bool] = {}
         self.gave_up = False
 
-    def match(self, trace_pk: int, needle: str, mode: str) -> bool:
-        """Whether the trace's text holds the needle; `mode` is an operator of the field `text`."""
-        known = self._verdicts.get((trace_pk, needle, mode))
+    def match(self, trace_pk: int, operator: str, needle: str) -> bool:
+        """Whether the trace's text satisfies the search; see query.operators.text_matches."""
+        known = self._verdicts.get((trace_pk, operator, needle))
         if known is not None:
             return known
         if needle not in self._candidates:
@@ -55,8 +55,8 @@ class Search:
         if self._limit is not None and len(self._verdicts) >= self._limit:
             self.gave_up = True
             raise GaveUp(sum(self._verdicts.values()))
-        verdict = text_matches(_texts(self._conn, trace_pk), needle, mode)
-        self._verdicts[trace_pk, needle, mode] = verdict
+        verdict = text_matches(operator, needle, _texts(self._conn, trace_pk))
+        self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
 
 
@@ -66,9 +66,9 @@ _searches = threading.local()
 def register(conn: apsw.Connection) -> None:
     """Give a connection the SQL functions that compiled filters call."""
 
-    def text_match(trace_pk: int, needle: str, mode: str) -> bool:
+    def text_match(trace_pk: int, operator: str, needle: str) -> bool:
         search: Search = _searches.current
-        return search.match(trace_pk, needle, mode)
+        return search.match(trace_pk, operator, needle)
 
     conn.create_scalar_function("text_match", text_match, 3)
     conn.create_scalar_function("casefold", casefold, 1, deterministic=True)
@@ -97,7 +97,9 @@ def _texts(conn: apsw.Connection, trace_pk: int) -> list[str]:
         )
     }
     texts = []
-    for block_id, data in conn.execute("SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)):
+    for block_id, data in conn.execute(
+        "SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)
+    ):
         for record_id, record in records_by_id(decode_block(data)).items():
             if (block_id - first, record_id) in live:
                 texts.append(searchable_text(record))

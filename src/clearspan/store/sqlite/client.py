@@ -1,0 +1,175 @@
+"""The server's end of the writer process: starts it, talks to it, starts it again should it die."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from clearspan.model.errors import ClearspanError, Overloaded
+from clearspan.model.span import TraceBatch
+from clearspan.store.port import WriteOutcome
+from clearspan.store.sqlite import wire
+from clearspan.store.sqlite.process import Options
+
+START_S = 60.0
+"""A start may have a long log to recover."""
+RESTARTS_MAX = 3
+"""Deaths in a row without one answer between; then the client stays broken and readiness says so."""
+
+
+class WriterDied(Overloaded):
+    """The writer process ended; what was not answered may or may not be stored. Sending it again is safe."""
+
+
+class WriterClient:
+    """Requests to the writer process; safe to call from any thread."""
+
+    def __init__(self, options: Options, *, keep_fds: Sequence[int] = ()) -> None:
+        """
+        Args:
+            keep_fds: open files the process inherits, such as the lock of the data directory: it must be held
+                for as long as anybody may write.
+        Raises:
+            ClearspanError, RuntimeError: the database cannot be opened.
+        """
+        self._options = options
+        self._keep_fds = tuple(keep_fds)
+        self._lock = threading.Lock()
+        self._pending: dict[int, tuple[Future[Any], Callable[[bytearray], Any]]] = {}
+        self._next_id = 1
+        self._outbox: queue.SimpleQueue[tuple[int, int, Callable[[], bytes]] | None] = queue.SimpleQueue()
+        self._closing = False
+        self._deaths = 0
+        self.restarts = 0
+        self._sock, self._process = self._start()
+        self._sender = threading.Thread(target=self._send, name="writer-send", daemon=True)
+        self._receiver = threading.Thread(target=self._receive, name="writer-receive", daemon=True)
+        self._sender.start()
+        self._receiver.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the writer process that runs now."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can be answered."""
+        return not self._closing and self._deaths < RESTARTS_MAX and self._process.poll() is None
+
+    async def write(self, batches: Sequence[TraceBatch], received_ns: int) -> list[WriteOutcome]:
+        """Store batches; returns when they are on disk."""
+        return await asyncio.wrap_future(self.submit(batches, received_ns))
+
+    def submit(self, batches: Sequence[TraceBatch], received_ns: int) -> Future[list[WriteOutcome]]:
+        """As `write`, for callers without an event loop."""
+        return self._enqueue(wire.WRITE, lambda: wire.encode_batches(batches, received_ns), wire.decode_outcomes)
+
+    def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Run a method of process.Service there and wait for its answer or its error."""
+        return self._enqueue(wire.CALL, lambda: pickle.dumps((name, args)), pickle.loads).result(timeout_s)
+
+    def close(self) -> None:
+        """Let the process finish what it was sent, and wait for its end."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._outbox.put(None)
+        self._sender.join()
+        self._receiver.join(START_S)
+        self._process.wait(START_S)
+        self._sock.close()
+
+    def _enqueue(self, kind: int, encode: Callable[[], bytes], decode: Callable[[bytearray], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closing or self._deaths >= RESTARTS_MAX:
+                raise WriterDied("The store is not writable.", retry_after_s=5)
+            request_id = self._next_id
+            self._next_id += 1
+            self._pending[request_id] = (future, decode)
+            self._outbox.put((request_id, kind, encode))
+        return future
+
+    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "clearspan.store.sqlite.process", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), *self._keep_fds),
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+        ours.settimeout(START_S)
+        wire.send_frame(ours, 0, wire.CALL, pickle.dumps(self._options))
+        frame = wire.receive_frame(ours)
+        if frame is None or frame[1] == wire.ERROR:
+            process.wait()
+            ours.close()
+            if frame is None:
+                raise RuntimeError(f"the writer process ended with exit code {process.returncode}")
+            raise pickle.loads(frame[2])
+        ours.settimeout(None)
+        return ours, process
+
+    def _send(self) -> None:
+        while (item := self._outbox.get()) is not None:
+            request_id, kind, encode = item
+            with self._lock:
+                if request_id not in self._pending:
+                    continue  # its future has failed with the process it was meant for
+            try:
+                wire.send_frame(self._sock, request_id, kind, encode())
+            except OSError:
+                continue  # the receiver sees the end, too, and fails what is pending
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def _receive(self) -> None:
+        while True:
+            frame = wire.receive_frame(self._sock)
+            if frame is None:
+                if not self._restart():
+                    return
+                continue
+            self._deaths = 0
+            request_id, kind, body = frame
+            with self._lock:
+                future, decode = self._pending.pop(request_id)
+            if future.cancelled():
+                continue
+            if kind == wire.ERROR:
+                future.set_exception(pickle.loads(body))
+            else:
+                future.set_result(decode(body))
+
+    def _restart(self) -> bool:
+        """Fail what was pending; start a new process unless we are closing. False: there will be none."""
+        self._process.wait()
+        with self._lock:
+            lost, self._pending = self._pending, {}
+            self._deaths += 1
+            give_up = self._closing or self._deaths >= RESTARTS_MAX
+        for future, _ in lost.values():
+            if not future.cancelled():
+                future.set_exception(WriterDied(retry_after_s=1))
+        if give_up:
+            return False
+        try:
+            self._sock, self._process = self._start()
+        except (ClearspanError, RuntimeError, OSError):
+            self._deaths = RESTARTS_MAX
+            return False
+        self.restarts += 1
+        return True

@@ -1,0 +1,244 @@
+"""The writer process: the only one that writes traces.db, so that SQLite and decoding never share a lock.
+
+It takes requests in order from one socket. Writes that have arrived while a commit ran are committed together
+(group commit without a timer: a lone request never waits for company), any other call is a barrier. It ends when
+its server does: the socket closes. `python -m clearspan.store.sqlite.process FD`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from clearspan.faults import fault
+from clearspan.files.vfs import Checkpointer, create_database, open_writer
+from clearspan.model.errors import ClearspanError, Overloaded
+from clearspan.model.span import TraceBatch
+from clearspan.store.sqlite import erase, text_index, textsearch, wire
+from clearspan.store.sqlite.schema import migrate
+from clearspan.store.sqlite.writer import Writer
+
+PAGE_SIZE = 8192
+IDLE_S = 0.05
+"""How long the socket must be silent before the process looks for background work."""
+
+
+class Options(NamedTuple):
+    """What the server tells the process first."""
+
+    path: Path
+    tombstone_secret: bytes
+    group_spans_max: int
+    checkpoint_bytes: int  # copy the write-ahead log into the main file when it is longer than this
+    cache_mib: int
+
+
+class Service:
+    """The writer's calls, by name, on one database. Also used in-process, by tests and small tools."""
+
+    def __init__(self, options: Options) -> None:
+        """Create or open the database and bring it to this version's schema."""
+        create_database(options.path, page_size=PAGE_SIZE)
+        # First of all connections: it recovers a log that a crash left behind (files/vfs.py).
+        self._checkpointer = Checkpointer(options.path)
+        self.conn = open_writer(options.path, cache_mib=options.cache_mib)
+        migrate(self.conn)
+        textsearch.register(self.conn)
+        self._options = options
+        self._writer = Writer(self.conn, options.tombstone_secret)
+        self._log_pages = 0
+        self.conn.set_wal_hook(self._note_log_size)
+        self._page_size = int(self.conn.pragma("page_size"))
+
+    def _note_log_size(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def write(self, batches: list[TraceBatch], received_ns: int) -> list[Any]:
+        return self._writer.write(batches, received_ns=received_ns)
+
+    def hide(self, *args: Any) -> Any:
+        """See port.DeletionStore.hide."""
+        fault("store.before_hide")
+        with textsearch.narrowed(self.conn, None, unlimited=True):
+            outcome = erase.hide(self.conn, self._options.tombstone_secret, *args)
+        self._writer.tombstones_exist = True
+        fault("store.after_hide")
+        return outcome
+
+    def purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
+        """See port.DeletionStore.purge_batch."""
+        fault("store.before_purge_batch")
+        answer = erase.purge_batch(self.conn, deletion_id, batch_no, rows_max=rows_max)
+        fault("store.after_purge_batch")
+        return answer
+
+    def settle(self, deletion_id: str) -> None:
+        """See port.DeletionStore.settle."""
+        erase.settle(self.conn, deletion_id)
+        fault("store.after_settle")
+
+    def empty_log(self) -> bool:
+        """Copy the write-ahead log into the main file and cut it to nothing; False: a reader is in the way."""
+        outcome = self._checkpointer.checkpoint("truncate")
+        if not outcome.busy:
+            self._log_pages = 0
+        return not outcome.busy
+
+    def checkpoint_if_long(self) -> None:
+        """Keep the write-ahead log short; readers may delay it, but not for ever."""
+        size = self._log_pages * self._page_size
+        if size > 16 * self._options.checkpoint_bytes:
+            self.empty_log()
+        elif size > self._options.checkpoint_bytes:
+            outcome = self._checkpointer.checkpoint("passive")
+            if outcome.checkpointed == outcome.log_pages:
+                self._log_pages = 0  # the next commit starts the log anew
+
+    def work_when_idle(self) -> bool:
+        """One bounded piece of background work; False when there is none."""
+        if text_index.seal_next(self.conn):
+            return True
+        if self._log_pages:
+            outcome = self._checkpointer.checkpoint("passive")
+            if outcome.checkpointed == outcome.log_pages:
+                self._log_pages = 0
+        return False
+
+    def ping(self) -> bool:
+        """Whether the database answers."""
+        return self.conn.execute("SELECT 1").get == 1
+
+    def close(self) -> None:
+        """Close both connections; the checkpointer last, so that it tidies the log away."""
+        self.conn.close()
+        self._checkpointer.close()
+
+
+class Loop:
+    """Requests from the socket, one group of writes or one call at a time."""
+
+    def __init__(self, sock: socket.socket, service: Service, group_spans_max: int) -> None:
+        self._sock = sock
+        self._service = service
+        self._group_spans_max = group_spans_max
+        self._group: list[tuple[int, int, list[TraceBatch]]] = []
+
+    def run(self) -> None:
+        """Serve until the other end closes."""
+        busy_when_idle = True
+        while True:
+            if not self._readable(IDLE_S if busy_when_idle else 1.0):
+                busy_when_idle = self._service.work_when_idle()
+                continue
+            busy_when_idle = True
+            spans = 0
+            while spans < self._group_spans_max and self._readable(0):
+                frame = wire.receive_frame(self._sock)
+                if frame is None:
+                    self._commit_group()
+                    return
+                request_id, kind, body = frame
+                if kind == wire.WRITE:
+                    received_ns, batches = wire.decode_batches(body)
+                    self._group.append((request_id, received_ns, batches))
+                    spans += sum(len(batch.spans) + len(batch.logs) for batch in batches)
+                else:
+                    self._commit_group()
+                    self._call(request_id, body)
+            self._commit_group()
+            self._service.checkpoint_if_long()
+
+    def _readable(self, timeout_s: float) -> bool:
+        return bool(select.select((self._sock,), (), (), timeout_s)[0])
+
+    def _commit_group(self) -> None:
+        """One transaction for all requests of the group; if it fails, each gets its own try and its own answer."""
+        group, self._group = self._group, []
+        if not group:
+            return
+        fault("writer.before_commit")
+        try:
+            outcomes = self._service.write([b for _, _, batches in group for b in batches], group[0][1])
+        except Exception as error:
+            _die_if_disk_failed(error)
+            for request in group:
+                self._commit_alone(*request)
+            return
+        fault("writer.after_commit")
+        at = 0
+        for request_id, _, batches in group:
+            wire.send_frame(self._sock, request_id, wire.ANSWER, wire.encode_outcomes(outcomes[at : at + len(batches)]))
+            at += len(batches)
+        fault("writer.after_answer")
+
+    def _commit_alone(self, request_id: int, received_ns: int, batches: list[TraceBatch]) -> None:
+        try:
+            outcomes = self._service.write(batches, received_ns)
+        except Exception as error:
+            self._answer_error(request_id, error)
+        else:
+            wire.send_frame(self._sock, request_id, wire.ANSWER, wire.encode_outcomes(outcomes))
+
+    def _call(self, request_id: int, body: bytearray) -> None:
+        name, args = pickle.loads(body)
+        try:
+            answer = pickle.dumps(getattr(self._service, name)(*args))
+        except Exception as error:
+            self._answer_error(request_id, error)
+        else:
+            wire.send_frame(self._sock, request_id, wire.ANSWER, answer)
+
+    def _answer_error(self, request_id: int, error: Exception) -> None:
+        _die_if_disk_failed(error)
+        wire.send_frame(self._sock, request_id, wire.ERROR, pickle.dumps(_portable(error)))
+
+
+def _die_if_disk_failed(error: Exception) -> None:
+    """After a failed write or sync nobody knows what is on the disk: end, and let the next start read the log."""
+    if isinstance(error, apsw.IOError | apsw.CorruptError):
+        print(f"clearspan writer: {type(error).__name__}, ending", file=sys.stderr, flush=True)
+        os._exit(70)
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that the server can unpickle and that holds no stored text."""
+    if isinstance(error, apsw.FullError):
+        return Overloaded("The disk is full.", retry_after_s=30)
+    if isinstance(error, apsw.BusyError):
+        return Overloaded("The store is busy.")
+    if isinstance(error, ClearspanError | ValueError):
+        return error
+    return RuntimeError(f"the writer failed: {type(error).__name__}")
+
+
+def main() -> None:
+    """Serve the socket whose number is the first argument."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # the server decides when to end, and closes the socket
+        signal.signal(ignored, signal.SIG_IGN)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    frame = wire.receive_frame(sock)
+    if frame is None:
+        return
+    options: Options = pickle.loads(frame[2])
+    try:
+        service = Service(options)
+    except Exception as error:
+        wire.send_frame(sock, 0, wire.ERROR, pickle.dumps(_portable(error)))
+        return
+    wire.send_frame(sock, 0, wire.ANSWER, pickle.dumps(time.time_ns()))
+    Loop(sock, service, options.group_spans_max).run()
+    service.close()
+
+
+if __name__ == "__main__":
+    main()
