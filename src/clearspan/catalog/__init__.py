@@ -1,0 +1,25 @@
+"""Who may do what: organisations, projects, API keys, shares, the ledger of deletions and its jobs."""
+
+from clearspan.catalog.access import ApiKey, NewKey
+from clearspan.catalog.catalog import Catalog, OwnerKey
+from clearspan.catalog.jobs import Job
+from clearspan.catalog.ledger import LedgerEntry
+from clearspan.catalog.principal import ALL_SCOPES, KeyScope, Principal
+from clearspan.catalog.shares import Share
+from clearspan.catalog.tenants import Organisation, Project, User
+
+__all__ = [
+    "ALL_SCOPES",
+    "ApiKey",
+    "Catalog",
+    "Job",
+    "KeyScope",
+    "LedgerEntry",
+    "NewKey",
+    "Organisation",
+    "OwnerKey",
+    "Principal",
+    "Project",
+    "Share",
+    "User",
+]

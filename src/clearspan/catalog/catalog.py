@@ -1,0 +1,371 @@
+"""The catalog as the rest of the server uses it: each method one transaction, safe from any thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from clearspan.catalog import access, jobs, ledger, shares, tenants
+from clearspan.catalog.access import ApiKey, KeyCache, NewKey
+from clearspan.catalog.database import FILE_NAME, Database
+from clearspan.catalog.jobs import LEASE_S, Job
+from clearspan.catalog.ledger import LedgerEntry
+from clearspan.catalog.principal import ALL_SCOPES, KeyScope, Principal
+from clearspan.catalog.shares import Share
+from clearspan.catalog.tenants import Instance, Organisation, Project, User
+from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
+from clearspan.model.errors import Conflict
+
+OWNER_KEY_FILE = "owner-key"
+
+
+class OwnerKey(NamedTuple):
+    """The owner's key after a start. `secret` is set only when this start made it: show it once."""
+
+    secret: str | None
+    path: Path | None  # where it was written, readable by its owner only
+
+    def __repr__(self) -> str:
+        return f"OwnerKey(path={self.path!r})"
+
+
+class Catalog:
+    """Organisations, projects, keys, shares, ledger and jobs. No trace content, no personal data of traces."""
+
+    def __init__(self, database: Database, data: Path, instance: Instance, clock: Clock, ids: IdSource) -> None:
+        """Use `Catalog.open`."""
+        self._database = database
+        self._data = data
+        self._instance = instance
+        self._clock = clock
+        self._ids = ids
+        self._keys = KeyCache(self._look_up, clock)
+
+    @classmethod
+    def open(cls, data: Path, *, clock: Clock | None = None, ids: IdSource | None = None) -> Self:
+        """Open or make catalog.db in a data directory, and bring it to the present schema.
+
+        Several processes may have it open at once.
+        Raises:
+            StoreDamaged: a newer version of Clearspan wrote it.
+        Cost: some 15 ms when up to date, after SQLAlchemy's import of 140 ms.
+        """
+        clock, ids = clock or SystemClock(), ids or SystemIds()
+        database = Database(data / FILE_NAME)
+        try:
+            database.migrate()
+            with database.read() as db:
+                instance = tenants.find_instance(db)
+            if instance is None:
+                with database.write() as db:
+                    instance = tenants.seed(db, clock, ids)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, data, instance, clock, ids)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def database(self) -> Database:
+        """For the verifier and for tests."""
+        return self._database
+
+    @property
+    def instance_id(self) -> str:
+        """Public id of this installation."""
+        return self._instance.public_id
+
+    @property
+    def tombstone_secret(self) -> bytes:
+        """32 bytes that key the hashes standing for deleted traces. Never leaves the server."""
+        return self._instance.secret
+
+    def checkpoint(self) -> bool:
+        """Empty catalog.db's write-ahead log; False when a reader prevents it just now."""
+        return self._database.checkpoint()
+
+    # Tenants
+
+    def organisations(self) -> list[Organisation]:
+        """Every organisation, oldest first."""
+        with self._database.read() as db:
+            return tenants.organisations(db)
+
+    @property
+    def first_org(self) -> Organisation:
+        """The organisation that the first start made."""
+        return self.organisations()[0]
+
+    def create_organisation(self, name: str) -> Organisation:
+        """A new organisation with a project `default`."""
+        with self._database.write() as db:
+            return tenants.create_organisation(db, self._clock, self._ids, name)
+
+    def users(self, org_id: int) -> list[User]:
+        """The organisation's users."""
+        with self._database.read() as db:
+            return tenants.users(db, org_id)
+
+    def projects(self, org_id: int) -> list[Project]:
+        """The organisation's projects, oldest first."""
+        with self._database.read() as db:
+            return tenants.projects(db, org_id)
+
+    def find_project(self, org_id: int, name: str) -> Project | None:
+        """The organisation's project of that name."""
+        with self._database.read() as db:
+            return tenants.find_project(db, org_id, name)
+
+    def create_project(self, org_id: int, name: str) -> Project:
+        """A new project, at once open to every key that is not bound to others. Raises Conflict: the name is taken."""
+        with self._database.write() as db:
+            made = tenants.create_project(db, self._clock, self._ids, org_id, name)
+        self._keys.clear()
+        return made
+
+    # Keys
+
+    def authenticate(self, key: str) -> Principal:
+        """Who presents this key. A key revoked by another process is refused within `access.FRESH_S` seconds.
+
+        Raises:
+            NotAuthenticated: unknown, revoked or expired; which one is not told.
+        """
+        return self._keys.authenticate(key)
+
+    def was_seen(self, key: str) -> bool:
+        """Whether this key was valid a moment ago: such a caller is not guessing."""
+        return self._keys.was_seen(key)
+
+    def create_key(
+        self,
+        org_id: int,
+        *,
+        name: str,
+        scopes: Iterable[KeyScope] = ALL_SCOPES,
+        project_ids: Sequence[int] | None = None,
+        environment: str | None = None,
+        expires_at_ns: int | None = None,
+    ) -> NewKey:
+        """A new key; its text is in the answer and nowhere else. See access.create_key."""
+        with self._database.write() as db:
+            return access.create_key(
+                db,
+                self._clock,
+                self._ids,
+                org_id,
+                name=name,
+                scopes=scopes,
+                project_ids=project_ids,
+                environment=environment,
+                expires_at_ns=expires_at_ns,
+            )
+
+    def list_keys(self, org_id: int) -> list[ApiKey]:
+        """The organisation's keys, also revoked and expired ones."""
+        with self._database.read() as db:
+            return access.list_keys(db, org_id)
+
+    def revoke_key(self, org_id: int, name: str) -> ApiKey:
+        """Revoke a key by public id or visible prefix. Raises NotFound, or Conflict for an ambiguous prefix."""
+        with self._database.write() as db:
+            revoked = access.revoke_key(db, self._clock, org_id, name)
+        self._keys.clear()
+        return revoked
+
+    def has_valid_key(self) -> bool:
+        """Whether any key would be accepted now."""
+        with self._database.read() as db:
+            return access.count_keys(db, valid_at_ns=self._clock.now_ns()) > 0
+
+    def ensure_owner_key(self, configured: str | None) -> OwnerKey:
+        """At a start of the server: see that the owner can get in.
+
+        A configured key is added when it is new. It is not brought back once revoked: that would undo a deliberate
+        act at every restart. Without one, and if no key was ever made, a key is made and written to
+        `owner-key` in the data directory.
+        Raises:
+            Conflict: the configured key was revoked.
+        """
+        with self._database.write() as db:
+            org = tenants.organisations(db)[0]
+            if configured is not None:
+                known = access.find_digest(db, configured)
+                if known is not None and not known.is_valid(self._clock.now_ns()):
+                    raise Conflict("The configured API key was revoked; choose another.", fields=("api_key",))
+                if known is None:
+                    access.create_key(db, self._clock, self._ids, org.id, name="owner (configured)", secret=configured)
+                return OwnerKey(None, None)
+            if access.count_keys(db) > 0:
+                path = self._data / OWNER_KEY_FILE
+                return OwnerKey(None, path if path.exists() else None)
+            made = access.create_key(db, self._clock, self._ids, org.id, name="owner")
+            # Written before the commit: a crash between the two leaves a file with a dead key, which the next start
+            # replaces, rather than a live key that nobody knows.
+            path = _write_private(self._data / OWNER_KEY_FILE, made.secret + "\n")
+        return OwnerKey(made.secret, path)
+
+    def _look_up(self, key: str) -> Principal | None:
+        with self._database.read() as db:
+            return access.principal_of(db, key, self._clock.now_ns())
+
+    # Shares
+
+    def set_share(
+        self, org_id: int, project_id: int, trace_id: str, *, public: bool, fields: Sequence[str] = ()
+    ) -> None:
+        """Make a trace public or private. The caller sees to it that the trace exists. Raises NotFound."""
+        with self._database.write() as db:
+            shares.set_share(
+                db,
+                self._instance.secret,
+                self._clock.now_ns(),
+                org_id,
+                project_id,
+                trace_id,
+                public=public,
+                fields=fields,
+            )
+
+    def find_share(self, org_public_id: str, trace_id: str) -> list[Share]:
+        """Which projects of an organisation have made that trace public; empty: none."""
+        with self._database.read() as db:
+            return shares.find_share(db, self._instance.secret, org_public_id, trace_id)
+
+    def drop_shares(self, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+        """Remove the shares of (project_id, trace_id) pairs; how many there were."""
+        with self._database.write() as db:
+            return shares.drop_shares(db, self._instance.secret, org_id, traces)
+
+    def count_shares(self, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+        """How many of (project_id, trace_id) pairs are shared."""
+        with self._database.read() as db:
+            return shares.count_shares(db, self._instance.secret, org_id, traces)
+
+    # Ledger
+
+    def append_ledger(
+        self,
+        kind: str,
+        deletion_id: str | None,
+        body: Mapping[str, Any],
+        *,
+        org_id: int | None = None,
+        step: str = "",
+    ) -> LedgerEntry:
+        """Add an entry, once for each (deletion, kind, step). Raises ValueError for free text; see ledger.append."""
+        with self._database.write() as db:
+            return ledger.append(db, self._clock.now_ns(), kind, deletion_id, body, org_id=org_id, step=step)
+
+    def ledger(
+        self,
+        *,
+        after_seq: int = -1,
+        limit: int = 1000,
+        org_id: int | None = None,
+        deletion_id: str | None = None,
+    ) -> list[LedgerEntry]:
+        """Entries in order."""
+        with self._database.read() as db:
+            return ledger.entries(db, after_seq=after_seq, limit=limit, org_id=org_id, deletion_id=deletion_id)
+
+    # Jobs
+
+    def create_job(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        job_id: str | None = None,
+        org_id: int | None = None,
+        not_before_ns: int = 0,
+    ) -> Job:
+        """A ready job; with a `job_id` that exists, the job as it is."""
+        with self._database.write() as db:
+            return jobs.create(
+                db,
+                self._clock.now_ns(),
+                job_id or self._ids.new_id("job"),
+                kind,
+                body,
+                org_id=org_id,
+                not_before_ns=not_before_ns,
+            )
+
+    def get_job(self, job_id: str) -> Job:
+        """The job. Raises NotFound."""
+        with self._database.read() as db:
+            return jobs.get(db, job_id)
+
+    def list_jobs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        kind: str | None = None,
+        org_id: int | None = None,
+        limit: int = 1000,
+    ) -> list[Job]:
+        """Jobs, oldest first."""
+        with self._database.read() as db:
+            return jobs.list_(db, states=states, kind=kind, org_id=org_id, limit=limit)
+
+    def claim_job(
+        self, owner: str, *, kind: str | None = None, job_id: str | None = None, lease_s: float = LEASE_S
+    ) -> Job | None:
+        """Take the oldest due job that nobody holds; None when there is none."""
+        with self._database.write() as db:
+            return jobs.claim(db, self._clock.now_ns(), owner, kind=kind, job_id=job_id, lease_s=lease_s)
+
+    def advance_job(
+        self,
+        claimed: Job,
+        *,
+        cursor: str | None = None,
+        counts: Mapping[str, int] | None = None,
+        lease_s: float = LEASE_S,
+    ) -> Job:
+        """Heartbeat and progress of a claimed job. Raises Conflict when the lease was lost."""
+        with self._database.write() as db:
+            return jobs.advance(db, self._clock.now_ns(), claimed, lease_s=lease_s, cursor=cursor, counts=counts)
+
+    def finish_job(
+        self,
+        claimed: Job,
+        state: str,
+        *,
+        error: str | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> Job:
+        """End a claimed job: "done", "failed" or "cancelled". Raises Conflict when the lease was lost."""
+        with self._database.write() as db:
+            return jobs.finish(db, self._clock.now_ns(), claimed, state, error=error, counts=counts)
+
+    def release_job(self, claimed: Job, *, not_before_ns: int = 0, error: str | None = None) -> Job:
+        """Give a claimed job back, to be tried again. Raises Conflict when the lease was lost."""
+        with self._database.write() as db:
+            return jobs.release(db, self._clock.now_ns(), claimed, not_before_ns=not_before_ns, error=error)
+
+    def release_jobs_of_others(self, owner: str) -> int:
+        """At a start: give back what owners before this process held; how many jobs."""
+        with self._database.write() as db:
+            return jobs.release_others(db, self._clock.now_ns(), owner)
+
+
+def _write_private(path: Path, text: str) -> Path:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return path

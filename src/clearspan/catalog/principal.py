@@ -1,0 +1,88 @@
+"""Who is asking, and what they may touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clearspan.model.errors import NotPermitted
+from clearspan.model.trace import Scope
+
+
+class KeyScope(StrEnum):
+    """What a key may do. None includes another."""
+
+    INGEST = "ingest"
+    READ = "read"
+    ANNOTATE = "annotate"
+    DELETE = "delete"
+    APPROVE = "approve"
+    ADMIN = "admin"
+
+
+ALL_SCOPES = frozenset(KeyScope)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A key that was presented and found valid: at most two seconds ago, see access.KeyCache.
+
+    Attributes:
+        key_id: public id of the key; what a span written with it carries.
+        project_ids: every project the key may touch, ascending; for a key without bounds all of the organisation.
+        bound: whether the key is limited to listed projects.
+        environment: set: the key sees and writes this environment only.
+        default_project_id: where writes go that name no project; None when the key's projects are all gone.
+    """
+
+    org_id: int
+    org_public_id: str
+    org_name: str
+    key_id: str
+    key_name: str
+    scopes: frozenset[KeyScope]
+    project_ids: tuple[int, ...]
+    bound: bool
+    environment: str | None
+    default_project_id: int | None
+
+    def permits(self, scope: KeyScope) -> bool:
+        """Whether the key has this scope."""
+        return scope in self.scopes
+
+    def require(self, scope: KeyScope) -> None:
+        """Raise NotPermitted when the key lacks this scope."""
+        if scope not in self.scopes:
+            raise NotPermitted(f"This API key lacks the scope `{scope.value}`.")
+
+    def scope_for_read(self, environment: str | None = None) -> Scope:
+        """What a read or a deletion may see.
+
+        Args:
+            environment: the one asked for, or None. It is a narrowing: never a way out of the key's own.
+        Raises:
+            NotPermitted: the key belongs to another environment. An empty answer would look like "no such traces".
+        """
+        if self.environment is None:
+            return Scope(self.project_ids, environment)
+        if environment is not None and environment != self.environment:
+            raise NotPermitted(
+                f"This API key is limited to the environment {self.environment!r}.", fields=("environment",)
+            )
+        return Scope(self.project_ids, self.environment)
+
+    def project_for_write(self, project_id: int | None = None) -> int:
+        """The project a write goes to: the one named, else the key's default.
+
+        Raises:
+            NotPermitted: the named one is not among the key's, or the key has none left.
+        """
+        if project_id is None:
+            project_id = self.default_project_id
+        if project_id is None or project_id not in self.project_ids:
+            raise NotPermitted("This API key may not write to that project.", fields=("project",))
+        return project_id
+
+    def environment_for_write(self, sent: str | None) -> str | None:
+        """The environment a written span gets: the key's own before the one sent."""
+        return self.environment if self.environment is not None else sent

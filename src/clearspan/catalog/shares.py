@@ -1,0 +1,95 @@
+"""Public shares. Their key is a keyed hash of the trace's id, so that a share says nothing once its trace is gone."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
+
+from clearspan.catalog.tables import organisation, project, share
+from clearspan.model.errors import NotFound
+
+_CHUNK = 200  # two bound values each; SQLite takes 32,766 in one statement, an expression tree 1,000 deep
+
+
+class Share(NamedTuple):
+    """One trace that everybody with the link may read."""
+
+    project_id: int
+    visible_fields: tuple[str, ...]  # shown beyond the plain view: customer, session, metadata …
+
+
+def share_key(secret: bytes, org_id: int, trace_id: str) -> bytes:
+    """HMAC-SHA-256 of (organisation, trace id).
+
+    Args:
+        secret: the instance's 32 bytes; the leading word keeps these hashes apart from the tombstones'.
+        trace_id: in normal form.
+    """
+    message = b"share\0" + org_id.to_bytes(8, "big") + trace_id.encode("utf-8", "surrogatepass")
+    return hmac.digest(secret, message, "sha256")
+
+
+def set_share(
+    db: Connection,
+    secret: bytes,
+    now_ns: int,
+    org_id: int,
+    project_id: int,
+    trace_id: str,
+    *,
+    public: bool,
+    fields: Sequence[str] = (),
+) -> None:
+    """Make a trace public, with these fields and no others, or private. Raises NotFound for a foreign project."""
+    owner = db.execute(select(project.c.org_id).where(project.c.id == project_id)).scalar()
+    if owner != org_id:
+        raise NotFound
+    key = share_key(secret, org_id, trace_id)
+    db.execute(delete(share).where(share.c.trace_key == key, share.c.project_id == project_id))
+    if public:
+        db.execute(
+            insert(share).values(
+                trace_key=key,
+                project_id=project_id,
+                visible_fields=orjson.dumps(sorted(set(fields))).decode(),
+                created_at_ns=now_ns,
+            )
+        )
+
+
+def find_share(db: Connection, secret: bytes, org_public_id: str, trace_id: str) -> list[Share]:
+    """The public copies of a trace id in an organisation, by project; empty when there are none."""
+    org_id = db.execute(select(organisation.c.id).where(organisation.c.public_id == org_public_id)).scalar()
+    if org_id is None:
+        return []
+    rows = db.execute(
+        select(share.c.project_id, share.c.visible_fields)
+        .where(share.c.trace_key == share_key(secret, org_id, trace_id))
+        .order_by(share.c.project_id)
+    )
+    return [Share(row.project_id, tuple(orjson.loads(row.visible_fields))) for row in rows]
+
+
+def drop_shares(db: Connection, secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+    """Remove the shares of (project_id, trace_id) pairs; how many there were. Safe to repeat."""
+    return sum(db.execute(delete(share).where(which)).rowcount for which in _chunks(secret, org_id, traces))
+
+
+def count_shares(db: Connection, secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+    """How many of (project_id, trace_id) pairs are shared: what a verifier asks after drop_shares."""
+    query = select(func.count()).select_from(share)
+    return sum(db.execute(query.where(which)).scalar_one() for which in _chunks(secret, org_id, traces))
+
+
+def _chunks(secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> Iterator[ColumnElement[bool]]:
+    for start in range(0, len(traces), _CHUNK):
+        yield or_(
+            *(
+                and_(share.c.trace_key == share_key(secret, org_id, trace_id), share.c.project_id == project_id)
+                for project_id, trace_id in traces[start : start + _CHUNK]
+            )
+        )

@@ -1,0 +1,136 @@
+"""The catalog's tables, as SQLAlchemy Core sees them. Who may do what: no trace content, no personal data of traces.
+
+Rows are named by two ids: a small integer inside the catalog and in traces.db, and an opaque public id for the world.
+Times are Unix nanoseconds. The tables are made by the Alembic migrations; a test holds the two to each other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite hands out row numbers only for a column of exactly this type.
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("public_id", String(64), nullable=False),
+    Column("secret", LargeBinary(32), nullable=False),  # keys the hashes that stand for trace ids
+    Column("created_at_ns", BigInteger, nullable=False),
+)
+
+organisation = Table(
+    "organisation",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("name", String(255), nullable=False),
+    Column("created_at_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+app_user = Table(
+    "app_user",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("role", String(16), nullable=False),  # "owner" | "admin" | "member"
+    Column("created_at_ns", BigInteger, nullable=False),
+    UniqueConstraint("org_id", "name", name="app_user_name"),
+)
+
+project = Table(
+    "project",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("created_at_ns", BigInteger, nullable=False),
+    UniqueConstraint("org_id", "name", name="project_name"),
+    # A number is never used again: tombstones in traces.db name projects by it.
+    sqlite_autoincrement=True,
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("user_id", _ID, ForeignKey("app_user.id"), nullable=True),  # whom it acts for; NULL: a machine
+    Column("name", String(255), nullable=False),
+    Column("prefix", String(32), nullable=False),  # the visible part, by which a presented key is looked up
+    Column("digest", LargeBinary(32), nullable=False, unique=True),  # SHA-256 of the whole key
+    Column("scopes", Text, nullable=False),  # JSON array of text
+    Column("project_ids", Text, nullable=True),  # JSON array of project.id; NULL: every project
+    Column("environment", String(64), nullable=True),
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("expires_at_ns", BigInteger, nullable=True),
+    Column("revoked_at_ns", BigInteger, nullable=True),
+    Index("api_key_prefix", "prefix"),
+    Index("api_key_org", "org_id"),
+)
+
+share = Table(
+    "share",
+    metadata,
+    # HMAC of (organisation, trace id): the id itself is trace content and must not stay here.
+    Column("trace_key", LargeBinary(32), primary_key=True),
+    Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
+    Column("visible_fields", Text, nullable=False),  # JSON array of field names
+    Column("created_at_ns", BigInteger, nullable=False),
+)
+
+ledger_entry = Table(
+    "ledger_entry",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # 0, 1, 2 … without a gap
+    Column("at_ns", BigInteger, nullable=False),
+    Column("org_id", BigInteger, nullable=True),
+    Column("kind", String(64), nullable=False),
+    Column("deletion_id", String(64), nullable=True),
+    Column("step", String(64), nullable=True),  # tells repeats of one kind apart; see ledger.append
+    Column("body", Text, nullable=False),
+    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    UniqueConstraint("deletion_id", "kind", "step", name="ledger_step"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("org_id", BigInteger, nullable=True),
+    Column("kind", String(64), nullable=False),
+    Column("state", String(32), nullable=False),  # "ready" | "running" | "done" | "failed" | "cancelled"
+    Column("body", Text, nullable=False),  # JSON, no personal data
+    Column("cursor", String(255), nullable=True),
+    Column("counts", Text, nullable=False),  # JSON object of integers
+    Column("error", String(64), nullable=True),  # a code, never a text
+    Column("attempt", Integer, nullable=False),
+    Column("not_before_ns", BigInteger, nullable=False),
+    Column("lease_owner", String(64), nullable=True),
+    Column("lease_until_ns", BigInteger, nullable=True),
+    Column("heartbeat_at_ns", BigInteger, nullable=True),
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("updated_at_ns", BigInteger, nullable=False),
+    Index("job_open", "state", "not_before_ns"),
+)
