@@ -184,15 +184,16 @@ def _on_text(column: str, operator: Operator, values: list[str], params: list[Sq
             params.append(str(casefold(values[0])))
             return f"casefold({column}) = ?"
         case Operator.STARTSWITH:
-            # As bytes: substr on text stops at a NUL character. A prefix in UTF-8 is a prefix in characters.
-            needle = values[0].encode()
-            params.extend((len(needle), needle))
-            return f"substr(CAST({column} AS BLOB), 1, ?) = ?"
+            params.append(values[0])
+            return f"instr({column}, ?) = 1"
         case _:
             assert operator is Operator.ENDSWITH, operator
+            # As bytes, because substr on text stops at a NUL character; a suffix in UTF-8 is a suffix in characters.
+            # Not on an empty text, because substr of an empty blob is NULL, which a negation would not match.
             needle = values[0].encode()
             params.extend((len(needle), needle))
-            return f"substr(CAST({column} AS BLOB), length(CAST({column} AS BLOB)) - ? + 1) = ?"
+            end = f"substr(CAST({column} AS BLOB), length(CAST({column} AS BLOB)) - ? + 1)"
+            return f"({column} <> '' AND {end} = ?)"
 
 
 def _equals(column: str, values: Sequence[SqlValue], params: list[SqlValue]) -> str:
