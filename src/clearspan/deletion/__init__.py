@@ -1,0 +1,1 @@
+"""The one road by which trace data leaves: request → guard → plan → hide → purge → verify. See README.md here."""

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from clearspan.ingest.detail import searchable_text
-
 from clearspan.ingest.merge import wins
 from clearspan.ingest.payload import decode_block, records_by_id
 from clearspan.ingest.rollup import summarise
@@ -58,6 +56,13 @@ class _Trace:
     contexts: dict[int, SpanContext] = field(default_factory=dict)
     blocks: dict[int, _Block] = field(default_factory=dict)
 
+    @staticmethod
+    def readable(record: bytes) -> str:
+        """The text of a record that a search looks at."""
+        from clearspan.ingest.detail import searchable_text  # pulls in every decoder; most stores never search
+
+        return searchable_text(record)
+
     @cached_property
     def summary(self) -> TraceSummary:
         spans = [span for span, _ in self.spans.values()]
@@ -70,7 +75,7 @@ class _Trace:
     def facts(self, where: Expr) -> TraceFacts:
         """What `where` may ask of the trace; text is decoded only for a search."""
         searches = any(condition.field.type is FieldType.SEARCH for condition in conditions(where))
-        texts = [searchable_text(record) for record in self.live_records()] if searches else []
+        texts = [self.readable(record) for record in self.live_records()] if searches else []
         return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts)
 
     def live_records(self) -> Iterator[bytes]:

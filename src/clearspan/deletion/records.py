@@ -1,0 +1,147 @@
+"""Deletions in the Catalog: the fixed part of a job in the job table, everything that changes in its ledger rows.
+
+The last ledger row of a deletion *is* its state. Job row and ledger row change in one transaction, so what the
+ledger says and what a restart finds can never differ.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from clearspan.catalog import jobs, ledger, shares
+from clearspan.catalog.catalog import Catalog
+from clearspan.catalog.jobs import LEASE_S, Job
+from clearspan.deletion.job import DeletionJob
+from clearspan.deletion.state import FINAL, DeletionState
+from clearspan.model.clock import Clock, IdSource
+from clearspan.model.errors import Conflict, NotFound
+from clearspan.store.port import PlannedTrace
+
+KIND: Final = "deletion"
+_OPEN = ("ready", "running")
+_FINISHED = {DeletionState.VERIFIED: "done", DeletionState.FAILED: "failed", DeletionState.CANCELLED: "cancelled"}
+_FIXED = (
+    "requested_by", "dialect", "project_ids", "shape", "scope_hash", "manifest_root", "window_start_ns",
+    "window_end_ns", "window_is_implicit", "matched", "planned", "request_hash",
+)  # fmt: skip
+_MOVING = ("moves", "hidden", "no_longer_matching", "already_absent", "purged", "remaining", "problem")
+_SHARE = "share"
+
+
+class CatalogRecords:
+    """clearspan.deletion.job.DeletionCatalog over the Catalog; safe from any thread of one process."""
+
+    def __init__(self, catalog: Catalog, clock: Clock, ids: IdSource) -> None:
+        self._catalog = catalog
+        self._database = catalog.database
+        self._clock = clock
+        self._owner = ids.new_id("run")
+        self._claimed: dict[str, Job] = {}  # by deletion_id: the leases we hold
+        self._lock = threading.Lock()
+
+    def create_deletion(self, job: DeletionJob) -> DeletionJob:
+        now_ns = self._clock.now_ns()
+        body = {name: getattr(job, name) for name in _FIXED}
+        with self._lock, self._database.write() as db:
+            known = _find(db, job.deletion_id)
+            if known is not None:
+                return known
+            jobs.create(db, now_ns, job.deletion_id, KIND, body, org_id=job.org_id)
+            _append(db, now_ns, None, job, body)
+            claimed = jobs.claim(db, now_ns, self._owner, kind=KIND, job_id=job.deletion_id, lease_s=LEASE_S)
+            assert claimed is not None, "a job made in this transaction is free"
+            self._claimed[job.deletion_id] = claimed
+            return _deletion(db, claimed)
+
+    def get_deletion(self, deletion_id: str) -> DeletionJob | None:
+        with self._database.read() as db:
+            return _find(db, deletion_id)
+
+    def unfinished_deletions(self) -> list[DeletionJob]:
+        with self._database.read() as db:
+            return [_deletion(db, row) for row in jobs.list_(db, states=_OPEN, kind=KIND, limit=2**31 - 1)]
+
+    def move_deletion(self, job: DeletionJob, *, before: DeletionState) -> None:
+        now_ns = self._clock.now_ns()
+        with self._lock, self._database.write() as db:
+            claimed = self._claimed.get(job.deletion_id)
+            stored = _find(db, job.deletion_id)
+            if claimed is None or stored is None or stored.state is not before:
+                raise Conflict("This deletion was moved by another process.", code="lease_lost")
+            _append(db, now_ns, before, job, {})
+            if job.state in FINAL:
+                jobs.finish(db, now_ns, claimed, _FINISHED[job.state], error=job.problem)
+                del self._claimed[job.deletion_id]
+            else:
+                self._claimed[job.deletion_id] = jobs.advance(
+                    db, now_ns, claimed, lease_s=LEASE_S, cursor=job.state.value
+                )
+
+    def lease_deletion(self, deletion_id: str) -> bool:
+        now_ns = self._clock.now_ns()
+        with self._lock, self._database.write() as db:
+            mine = self._claimed.pop(deletion_id, None)
+            if mine is not None:
+                try:
+                    self._claimed[deletion_id] = jobs.advance(db, now_ns, mine, lease_s=LEASE_S)
+                    return True
+                except Conflict:
+                    pass  # ran out and was taken: claim it like anybody
+            claimed = jobs.claim(db, now_ns, self._owner, kind=KIND, job_id=deletion_id, lease_s=LEASE_S)
+            if claimed is not None:
+                self._claimed[deletion_id] = claimed
+            return claimed is not None
+
+    def take_over(self) -> None:
+        self._catalog.release_jobs_of_others(self._owner)
+
+    def drop_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:
+        now_ns = self._clock.now_ns()
+        with self._lock, self._database.write() as db:
+            claimed = self._claimed.get(job.deletion_id)
+            if claimed is None:
+                raise Conflict("This deletion is in other hands.", code="lease_lost")
+            pairs = [(trace.project_id, trace.trace_id) for trace in traces]
+            gone = shares.drop_shares(db, self._catalog.tombstone_secret, pairs)
+            total = claimed.counts.get(_SHARE, 0) + gone
+            self._claimed[job.deletion_id] = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, counts={_SHARE: total})
+            return total
+
+    def count_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:
+        return self._catalog.count_shares([(trace.project_id, trace.trace_id) for trace in traces])
+
+
+def _append(db: Connection, now_ns: int, before: DeletionState | None, job: DeletionJob, fixed: dict[str, Any]) -> None:
+    """One ledger row for one move; the first also says what was asked for, in shape."""
+    body = {"before": before and before.value, "after": job.state.value, **fixed}
+    body |= {name: getattr(job, name) for name in _MOVING}
+    step = f"{job.moves}.{job.state.value}"
+    ledger.append(db, now_ns, KIND, job.deletion_id, body, org_id=job.org_id, step=step)
+
+
+def _find(db: Connection, deletion_id: str) -> DeletionJob | None:
+    try:
+        found = jobs.get(db, deletion_id)
+    except NotFound:
+        return None
+    return _deletion(db, found) if found.kind == KIND else None
+
+
+def _deletion(db: Connection, row: Job) -> DeletionJob:
+    fixed = {name: row.body[name] for name in _FIXED}
+    fixed |= {"project_ids": tuple(fixed["project_ids"]), "shape": tuple(fixed["shape"])}
+    entries = [entry for entry in ledger.entries(db, deletion_id=row.id) if entry.kind == KIND]
+    last = entries[-1].body
+    assert row.org_id is not None, "every deletion belongs to an organisation"
+    return DeletionJob(
+        deletion_id=row.id,
+        org_id=row.org_id,
+        **fixed,
+        state=DeletionState(last["after"]),
+        **{name: last[name] for name in _MOVING},
+        times_ns={entry.body["after"]: entry.at_ns for entry in entries},
+    )

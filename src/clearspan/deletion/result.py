@@ -1,0 +1,101 @@
+"""What a caller is told, in numbers and in one sentence. Nothing says "deleted" of what is only hidden."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from clearspan.deletion.job import DeletionJob
+from clearspan.deletion.state import DeletionState
+from clearspan.model.clock import datetime_from_ns
+from clearspan.model.trace import Window
+
+
+class DeletionResult(NamedTuple):
+    """The state of a deletion when its caller was answered. All counts are traces.
+
+    matched = hidden + already_absent + no_longer_matching + held + failed.
+    """
+
+    deletion_id: str
+    state: DeletionState
+    matched: int
+    hidden: int  # gone from every read; purged too once the state says so
+    already_absent: int  # hidden or gone by another deletion between plan and hide
+    no_longer_matching: int  # changed between plan and hide so that the filter no longer holds; untouched
+    held: int  # kept by a hold
+    failed: int  # hidden, but not all of it could be purged
+    window: Window
+    window_is_implicit: bool
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether everything that was hidden is also gone from storage, and recounted."""
+        return self.state is DeletionState.VERIFIED
+
+
+def result_of(job: DeletionJob) -> DeletionResult:
+    """The result of a job as it stands. Raises ValueError before the hide transaction's counts are known."""
+    if job.hidden is None or job.already_absent is None or job.no_longer_matching is None:
+        raise ValueError("the deletion has not been hidden yet")
+    failed = job.hidden if job.state is DeletionState.FAILED else 0
+    return DeletionResult(
+        deletion_id=job.deletion_id,
+        state=job.state,
+        matched=job.matched,
+        hidden=job.hidden - failed,
+        already_absent=job.already_absent,
+        no_longer_matching=job.no_longer_matching,
+        held=0,
+        failed=failed,
+        window=Window(job.window_start_ns, job.window_end_ns),
+        window_is_implicit=job.window_is_implicit,
+    )
+
+
+def render_message(result: DeletionResult) -> str:
+    """One sentence for the caller, in the words Respan's clients know where they are true."""
+    if result.failed:
+        return f"{result.failed} traces hidden; erasure failed, see deletion {result.deletion_id}"
+    if result.hidden:
+        done = f"Successfully deleted {result.hidden} traces"
+        return done if result.is_erased else f"{result.hidden} traces hidden; erasure in progress"
+    if result.matched:
+        return f"{_absent(result)}; nothing was deleted"
+    return f"No traces matched{_where(result)}; nothing was deleted"
+
+
+def render_message_for_one(result: DeletionResult, trace_id: str) -> str:
+    """The same for a deletion of one id; several permitted copies of it count as one trace here."""
+    if result.failed:
+        return f"Trace {trace_id} hidden; erasure failed, see deletion {result.deletion_id}"
+    if result.hidden:
+        done = f"Successfully deleted trace {trace_id}"
+        return done if result.is_erased else f"Trace {trace_id} hidden; erasure in progress"
+    if result.matched:
+        return f"Trace {trace_id} is already being deleted; nothing was deleted"
+    return f"No trace {trace_id} was found{_where(result)}; nothing was deleted"
+
+
+def _absent(result: DeletionResult) -> str:
+    parts = []
+    if result.already_absent:
+        parts.append(f"{result.already_absent} traces were already being deleted")
+    if result.no_longer_matching:
+        parts.append(f"{result.no_longer_matching} traces no longer matched")
+    return ", ".join(parts)
+
+
+def _where(result: DeletionResult) -> str:
+    if not result.window_is_implicit:
+        return ""
+    start, end = (_time(ns) for ns in result.window)
+    return f" from {start} to {end} (no start_time was given, so only that window was searched)"
+
+
+def _time(ns: int | None) -> str:
+    if ns is None:
+        return "any time"
+    try:
+        return datetime_from_ns(ns).isoformat().replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):  # a year that a date cannot hold
+        return f"{ns} ns"

@@ -1,0 +1,65 @@
+"""Every place where trace data lives, and how a deletion reaches it.
+
+A table of traces.db or catalog.db that is neither here nor exempt with a reason fails a test, so a new table cannot
+be forgotten. docs/deletion.md shows the same list to readers.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Home(StrEnum):
+    """Which component holds, purges and counts a target."""
+
+    TRACES = "traces.db"
+    CATALOG = "catalog.db"
+
+
+class Target(NamedTuple):
+    """One place with rows that a deletion counts, purges and recounts."""
+
+    name: str  # as in counts, answers and receipts
+    home: Home
+    tables: tuple[str, ...]  # indexes go with their table
+    holds: str
+
+
+class Residue(NamedTuple):
+    """A place without rows of its own, where bytes of deleted rows could stay behind."""
+
+    name: str
+    cleared_by: str
+
+
+TARGETS: Final = (
+    Target("trace", Home.TRACES, ("trace",), "summaries: name, customer, session, displayed metadata, tags"),
+    Target("span", Home.TRACES, ("span",), "names, kinds, models, errors, token counts, cost"),
+    Target("log", Home.TRACES, ("log",), "log records that belong to a trace"),
+    Target("context", Home.TRACES, ("context",), "customer, session, environment, metadata of spans"),
+    Target("metadata", Home.TRACES, ("metadata",), "metadata pairs that filters search"),
+    Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
+    Target("text_signature", Home.TRACES, ("text_signature",), "bit signatures of the text in a block"),
+    Target("share", Home.CATALOG, ("share",), "public links to a trace, by keyed hash"),
+)
+
+EXEMPT: Final = {
+    "deletion": "counts and states; the plain request in it is erased by settle",
+    "manifest": "trace_pks; the trace ids in it are erased by settle",
+    "hidden": "trace_pks; a row goes with its trace",
+    "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
+    "purge_batch": "counts",
+    "trace_count": "numbers of visible traces an hour; a row that has come down to 0 is removed",
+    "store_fact": "the store's own counters",
+}
+"""Tables of traces.db that hold nothing of a purged trace, and why."""
+
+RESIDUES: Final = (
+    Residue("write-ahead log of traces.db", "settle truncates it after the last purge batch, before `purged` is said"),
+    Residue("free pages and gaps of traces.db", "secure_delete and the zeroing VFS (files/vfs.py), with each write"),
+    Residue("server log", "holds no value of any span or filter, so there is nothing to remove"),
+)
+
+NAMES: Final = tuple(target.name for target in TARGETS)
+STORE_NAMES: Final = tuple(target.name for target in TARGETS if target.home is Home.TRACES)
