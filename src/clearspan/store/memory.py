@@ -30,6 +30,7 @@ from clearspan.store.port import (
     TraceDetail,
     TracePage,
     TraceRow,
+    TraceSums,
     WriteOutcome,
 )
 from clearspan.store.tombstone import tombstone_key
@@ -157,6 +158,19 @@ class MemoryStore:
     def count_traces(self, scope: Scope, where: Expr | None, window: Window) -> int:
         with self._lock:
             return sum(1 for _ in self._matching(scope, where, window))
+
+    def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
+        with self._lock:
+            found = [trace.summary for trace in self._matching(scope, where, window)]
+        tokens = [each.total_tokens for each in found if each.total_tokens is not None]
+        costs = [each.cost_pico for each in found if each.cost_pico is not None]
+        return TraceSums(
+            traces=len(found),
+            error_count=sum(each.error_count for each in found),
+            duration_ns=sum(each.duration_ns for each in found),
+            total_tokens=sum(tokens) if tokens else None,
+            cost_pico=sum(costs) if costs else None,
+        )
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:
         with self._lock:

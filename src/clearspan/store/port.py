@@ -55,6 +55,16 @@ class TracePage(NamedTuple):
     total_is_exact: bool = True  # False only for text search that stopped at its limit: then `total` is a floor
 
 
+class TraceSums(NamedTuple):
+    """Sums over traces. Unknown costs and tokens are left out; None: none was known."""
+
+    traces: int
+    error_count: int
+    duration_ns: int
+    total_tokens: int | None
+    cost_pico: int | None
+
+
 class SpanDetail(NamedTuple):
     """One span with its context and its wire record."""
 
@@ -88,6 +98,10 @@ class TraceReader(Protocol):
 
     def count_traces(self, scope: Scope, where: Expr | None, window: Window) -> int:
         """How many traces match, exactly."""
+        ...
+
+    def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
+        """Sums over every trace that matches, exactly. Cost O(matches)."""
         ...
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:

@@ -15,7 +15,7 @@ from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
-from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow
+from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
 from clearspan.store.sqlite import textsearch
 from clearspan.store.sqlite.rows import (
     HOUR_NS,
@@ -86,6 +86,19 @@ class SqliteReader:
             return 0
         with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
             return self._total(conn, scope, where, window)[0]
+
+    def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
+        if not scope.project_ids:
+            return TraceSums(0, 0, 0, None, None)
+        with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
+            matches = _selection(conn, scope, where, window)
+            found = conn.execute(
+                "SELECT count(*), coalesce(sum(t.error_count), 0), coalesce(sum(t.duration_ns), 0), "
+                f"sum(t.total_tokens), sum(t.cost_pico) FROM trace t WHERE {matches.sql}",
+                matches.params,
+            ).fetchone()
+            assert found is not None, "an aggregate always has a row"
+            return TraceSums._make(found)
 
     def _total(self, conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window) -> tuple[int, bool]:
         """How many match, and whether that is exact (a text search may stop early)."""
