@@ -23,7 +23,7 @@ from clearspan.deletion.state import FINAL, DeletionState, check_move
 from clearspan.deletion.verify import Recount, recount
 from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
-from clearspan.model.errors import ClearspanError, Conflict, NotFound
+from clearspan.model.errors import ClearspanError, Conflict, NotFound, Overloaded
 from clearspan.store.port import DeletionProgress, DeletionStore, HideOutcome
 
 WAIT_S = 10.0
@@ -269,20 +269,24 @@ class Deleter:
     def _hide(self, plan: Plan, job: DeletionJob) -> HideOutcome:
         """Hide, over a lost connection to the writer too: a repeat under one deletion_id cannot act twice."""
         request = plan.request
-        for tries_left in reversed(range(HIDE_TRIES)):
+        error: Exception = Overloaded()
+        for _ in range(HIDE_TRIES):
             try:
                 return self._store.hide(
                     plan.deletion_id, request.scope, plan.where, request.window, plan.traces, plan.private_bytes()
                 )
-            except ClearspanError as error:  # refused: nothing was done
-                self._save(job, _S.CANCELLED, problem=error.code)
-                raise
-            except Exception:
-                if not tries_left:
-                    # Done or not, the store knows; a planned job is looked after by the queue and by `resume`.
-                    self._enqueue(_Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
-                    raise
-        raise AssertionError("HIDE_TRIES is positive")
+            except Exception as failure:  # told apart below, when trying again has not helped
+                error = failure
+        if isinstance(error, ClearspanError):
+            # Refused, or a writer that is dead by now: what it committed is in the store, and no more will come.
+            progress = self._store.progress(plan.deletion_id)
+            if progress is not None:
+                return progress.outcome
+            self._save(job, _S.CANCELLED, problem=error.code)
+        else:
+            # Done or not, nobody can say yet: a planned job is looked after by the queue and by `resume`.
+            self._enqueue(_Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
+        raise error
 
     def _hidden(self, job: DeletionJob, outcome: HideOutcome) -> DeletionJob:
         return self._save(
