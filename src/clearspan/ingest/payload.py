@@ -1,11 +1,12 @@
 """The payload block: wire bytes of the spans and logs of one trace that arrived together, compressed as one.
 
-A block is zstd over msgpack of `{"shared": [[resource, scope, schema_url]…], "records": [[codec, shared_index,
-id, raw]…]}`. Spans of one trace repeat each other's messages, so a block compresses several times better than
-its records one by one. The raw bytes are what the client sent, or the same message encoded anew by protobuf
-with unknown fields kept: nothing is lost and nothing is interpreted.
+A block is zstd over msgpack of `{"shared": [[resource, scope, schema_url]…], "records": [[codec,
+shared_index, id, raw]…]}`. Spans of one trace repeat each other's messages, so a block compresses several
+times better than its records one by one. The raw bytes are what the client sent, or the same message
+encoded anew by protobuf with unknown fields kept: nothing is lost and nothing is interpreted.
 
-Outside a block a record travels alone, as `record_bytes`: msgpack of [codec, resource, scope, schema_url, raw].
+Outside a block a record travels alone, as `record_bytes`: msgpack of [codec, resource, scope, schema_url,
+raw].
 """
 
 from __future__ import annotations

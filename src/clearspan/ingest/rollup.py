@@ -1,16 +1,17 @@
 """A trace's summary from its spans and logs: pure, iterative, the same in whatever order they come.
 
-The tree. A span's parent is the span its parent_id names, if that span is here and following parents ends; in a
-cycle the earliest (start_ns, span_id) counts as having none. The root is the best of the parentless spans: one
-that named no parent before one whose parent is missing, a workflow or agent before others, the earliest start,
-the smallest span_id.
+The tree. A span's parent is the span its parent_id names, if that span is here and following parents ends;
+in a cycle the earliest (start_ns, span_id) counts as having none. The root is the best of the parentless
+spans: one that named no parent before one whose parent is missing, a workflow or agent before others, the
+earliest start, the smallest span_id.
 
 Sums. Instrumentations repeat tokens on outer spans, so tokens count on a span only if no descendant carries
-tokens of its own, and a span whose `usage_repeats` is set never counts nor covers. Cost follows the same rule by
-itself. An LLM call is a span of a kind in LLM_KINDS with no such span below it.
+tokens of its own, and a span whose `usage_repeats` is set never counts nor covers. Cost follows the same
+rule by itself. An LLM call is a span of a kind in LLM_KINDS with no such span below it.
 
-Who it belongs to. Each field is the first non-empty one, the root's before the others' by (start_ns, span_id),
-log records last. Metadata is shown key by key under that rule; `metadata_all` keeps every distinct pair.
+Who it belongs to. Each field is the first non-empty one, the root's before the others' by (start_ns,
+span_id), log records last. Metadata is shown key by key under that rule; `metadata_all` keeps every
+distinct pair.
 """
 
 from __future__ import annotations
@@ -124,9 +125,7 @@ def _is_llm_call(span: Span) -> bool:
     return span.kind in LLM_KINDS
 
 
-def _innermost(
-    spans: Sequence[Span], parents: Mapping[str, str | None], carries: Callable[[Span], bool]
-) -> list[Span]:
+def _innermost(spans: Sequence[Span], parents: Mapping[str, str | None], carries: Callable[[Span], bool]) -> list[Span]:
     """The spans that carry something and have no descendant that does. O(n): each is marked once."""
     carriers = [span for span in spans if carries(span)]
     covered: set[str] = set()
@@ -185,9 +184,7 @@ def _fold_contexts(contexts: Sequence[SpanContext]) -> dict[str, Any]:
     }
 
 
-def _summarise_logs(
-    trace_id: str, logs: Sequence[LogRecord], contexts: Mapping[int, SpanContext]
-) -> TraceSummary:
+def _summarise_logs(trace_id: str, logs: Sequence[LogRecord], contexts: Mapping[int, SpanContext]) -> TraceSummary:
     """A trace of which only log records have come: named by its first event, nothing counted."""
     if not logs:
         raise ValueError("a trace has at least one span or log record")

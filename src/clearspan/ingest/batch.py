@@ -1,0 +1,116 @@
+"""Collects the rows of one request and hands them on as one or more TraceBatch per trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from clearspan.ingest.merge import wins
+from clearspan.ingest.payload import BlockRecord, Shared, encode_block
+from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
+
+Signature = Callable[[Sequence[bytes]], bytes]
+"""Raw records → the signature of their searchable text (store/sqlite/text_index.py)."""
+
+BATCH_RECORDS_MAX: Final = 256
+BATCH_BYTES_MAX: Final = 1024 * 1024
+"""Of raw records: a block is unpacked whole to read one span, so it must not grow with the trace."""
+
+
+class DecodedRequest(NamedTuple):
+    """What one ingest request became."""
+
+    batches: list[TraceBatch]
+    span_count: int  # accepted, repeats within the request included
+    log_count: int  # accepted; log records outside any trace are neither accepted nor rejected
+    rejected_count: int  # spans or log records
+    reasons: tuple[str, ...]  # distinct, the first few: "span 01ab…: more than 10000 attributes"
+
+
+class _Entry(NamedTuple):
+    row: Span | LogRecord
+    codec: int
+    shared: Shared
+    raw: bytes
+
+
+class Collector:
+    """Gathers accepted records and rejections of one request."""
+
+    def __init__(self, project_id: int, reasons_max: int) -> None:
+        self._project_id = project_id
+        self._reasons_max = reasons_max
+        self._traces: dict[str, dict[str | int, _Entry]] = {}
+        self._reasons: dict[str, None] = {}
+        self._span_count = 0
+        self._log_count = 0
+        self._rejected_count = 0
+
+    def add_span(self, trace_id: str, span: Span, codec: int, shared: Shared, raw: bytes) -> None:
+        """Accepts a span; of two under one id the winner of the merge law stays."""
+        self._span_count += 1
+        entries = self._traces.setdefault(trace_id, {})
+        old = entries.get(span.span_id)
+        if old is None or wins(span, old.row):  # type: ignore[arg-type]
+            entries[span.span_id] = _Entry(span, codec, shared, raw)
+
+    def add_log(self, trace_id: str, log: LogRecord, codec: int, shared: Shared, raw: bytes) -> None:
+        """Accepts a log record; equal ones are one."""
+        self._log_count += 1
+        self._traces.setdefault(trace_id, {})[log.log_hash] = _Entry(log, codec, shared, raw)
+
+    def reject(self, reason: str, count: int = 1) -> None:
+        """Counts records that are not stored, and says why for the first few reasons."""
+        self._rejected_count += count
+        if len(self._reasons) < self._reasons_max:
+            self._reasons.setdefault(reason)
+
+    def finish(self, contexts: Mapping[int, SpanContext], signature: Signature | None) -> DecodedRequest:
+        """The request as batches; `contexts` holds every context the rows name."""
+        batches = [
+            self._batch(trace_id, part, contexts, signature)
+            for trace_id, entries in self._traces.items()
+            for part in _parts(entries)
+        ]
+        return DecodedRequest(batches, self._span_count, self._log_count, self._rejected_count, tuple(self._reasons))
+
+    def _batch(
+        self,
+        trace_id: str,
+        entries: Sequence[_Entry],
+        contexts: Mapping[int, SpanContext],
+        signature: Signature | None,
+    ) -> TraceBatch:
+        indexes: dict[Shared, int] = {}
+        records = [
+            BlockRecord(
+                entry.codec,
+                indexes.setdefault(entry.shared, len(indexes)),
+                entry.row.span_id if isinstance(entry.row, Span) else entry.row.log_hash,
+                entry.raw,
+            )
+            for entry in entries
+        ]
+        return TraceBatch(
+            project_id=self._project_id,
+            trace_id=trace_id,
+            spans=tuple(entry.row for entry in entries if isinstance(entry.row, Span)),
+            logs=tuple(entry.row for entry in entries if isinstance(entry.row, LogRecord)),
+            contexts={key: contexts[key] for key in {entry.row.context_key for entry in entries}},
+            block=encode_block(records, indexes),
+            text_bits=None if signature is None else signature([entry.raw for entry in entries]),
+        )
+
+
+def _parts(entries: Mapping[str | int, _Entry]) -> Iterator[list[_Entry]]:
+    """Splits the records of one trace at BATCH_RECORDS_MAX or BATCH_BYTES_MAX, whichever comes first."""
+    part: list[_Entry] = []
+    size = 0
+    for entry in entries.values():
+        if part and (len(part) == BATCH_RECORDS_MAX or size + len(entry.raw) > BATCH_BYTES_MAX):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.raw)
+    if part:
+        yield part
