@@ -309,3 +309,17 @@ def test_no_word_of_a_caller_gets_into_the_sql() -> None:
             assert ";" not in sql
             assert "Zq" not in describe_shape(tree)
             assert all(isinstance(part, Condition) for part in conditions(tree))
+
+
+def test_the_largest_filters_run() -> None:
+    """What the wire's limits allow (500 conditions, 10,000 values, 20 levels) stays within SQLite's own limits."""
+    rng = random.Random(8)
+    world = World(rng, 30)
+    widest = tuple(random_condition(rng) for _ in range(500))
+    seconds = next(field for field in FIELDS if field.type is FieldType.SECONDS)
+    longest = make_condition("f", seconds, Operator.NOT_IN, [n / 7 for n in range(10_000)])
+    deepest: Expr = Group("OR", widest[:20])
+    for level in range(20):
+        deepest = Group("OR" if level % 2 else "AND", (widest[level], deepest))
+    for expr in (Group("OR", widest), Group("AND", widest), longest, deepest):
+        assert world.by_sql(expr, (1, 2)) == world.by_oracle(expr, (1, 2))
