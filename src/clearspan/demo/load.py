@@ -1,0 +1,144 @@
+"""Load the demo set into a running server, once for each data directory.
+
+`demo.json` in the data directory holds the demo's key and the instant its traces were dated from. It is written
+before the first request: a load that was cut off goes on with the same bytes, which the server knows already. After
+that, a start leaves the demo as it is; traces that were deleted stay deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from clearspan.catalog.catalog import Catalog
+from clearspan.demo.dataset import DemoRequest, demo_requests
+from clearspan.demo.redate import redate
+from clearspan.model.clock import Clock
+from clearspan.model.errors import ClearspanError, NotAuthenticated, Overloaded
+
+STATE_FILE = "demo.json"
+PROJECT = "demo"
+ATTEMPTS = 5
+
+
+class DemoNotLoaded(ClearspanError):
+    """The server refused a part of the demo."""
+
+    code = "demo_not_loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoState:
+    """What `demo.json` remembers."""
+
+    key: str  # reads, writes and deletes in the project `demo` only
+    now_ns: int  # the traces are dated before this instant
+    loaded: bool
+
+
+def prepare(catalog: Catalog, data: Path, clock: Clock) -> DemoState:
+    """The demo's project and key, made when they are not there; the state is on disk when this returns."""
+    state = read_state(data)
+    if state is not None and _is_valid(catalog, state.key):
+        return state
+    org_id = catalog.first_org.id
+    project = catalog.find_project(org_id, PROJECT) or catalog.create_project(org_id, PROJECT)
+    made = catalog.create_key(org_id, name="demo", project_ids=[project.id])
+    fresh = DemoState(key=made.secret, now_ns=clock.now_ns(), loaded=False)
+    # A new key in place of a revoked one changes nothing about what is loaded.
+    state = fresh if state is None else replace(state, key=made.secret)
+    write_state(data, state)
+    return state
+
+
+def load(base_url: str, data: Path, state: DemoState, on_progress: Callable[[int, int], None]) -> DemoState:
+    """Post what is not loaded yet, and remember that it is.
+
+    Args:
+        on_progress: called with (requests done, requests in all).
+    Raises:
+        DemoNotLoaded: an answer other than success, or a rejected span.
+        Overloaded: the server stayed busy.
+        OSError: there is no server.
+    """
+    if state.loaded:
+        return state
+    requests = redate(list(demo_requests()), state.now_ns)
+    on_progress(0, len(requests))
+    address = urlsplit(base_url)
+    connection = HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=60)
+    try:
+        for done, request in enumerate(requests, 1):
+            _post(connection, request, state.key)
+            on_progress(done, len(requests))
+    finally:
+        connection.close()
+    state = replace(state, loaded=True)
+    write_state(data, state)
+    return state
+
+
+def read_state(data: Path) -> DemoState | None:
+    """The remembered state; None when there is none or it cannot be read."""
+    try:
+        return DemoState(**json.loads((data / STATE_FILE).read_text("utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_state(data: Path, state: DemoState) -> None:
+    """Replace the state file in one step; readable by its owner only, for it holds a key."""
+    path = data / STATE_FILE
+    beside = path.with_suffix(".new")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(asdict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _is_valid(catalog: Catalog, key: str) -> bool:
+    try:
+        catalog.authenticate(key)
+    except NotAuthenticated:
+        return False
+    return True
+
+
+def _post(connection: HTTPConnection, request: DemoRequest, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": request.content_type}
+    for _ in range(ATTEMPTS):
+        connection.request("POST", request.path, request.body, headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == 503:
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+            continue
+        _check(request, answer, body)
+        return
+    raise Overloaded("The server stayed too busy to take the demo.")
+
+
+def _check(request: DemoRequest, answer: HTTPResponse, body: bytes) -> None:
+    """Raise unless everything of the request was taken."""
+    if answer.status >= 300:
+        detail = body[:300].decode("utf-8", "replace")
+        raise DemoNotLoaded(f"{request.path} answered {answer.status} to a request of {request.source}: {detail}")
+    if (answer.headers.get("Content-Type") or "").startswith("application/json"):
+        partial = (json.loads(body or b"{}") or {}).get("partialSuccess") or {}
+        rejected, reason = int(partial.get("rejectedSpans", 0)), partial.get("errorMessage", "")
+    else:
+        # The log service's answer has the same shape: field 1 holds a count and a reason.
+        parsed = ExportTraceServiceResponse.FromString(body)
+        rejected, reason = parsed.partial_success.rejected_spans, parsed.partial_success.error_message
+    if rejected:
+        raise DemoNotLoaded(f"{rejected} records of {request.source} were rejected: {reason}")
