@@ -8,8 +8,9 @@ The result is a boolean expression over the alias `t` of table `trace`. It needs
 (operators.text_matches over the trace's readable texts).
 
 What an index can serve is left in a form it can serve: `t.column = ?`, `t.column IN (SELECT …)`, comparisons with
-a plain column. Metadata is never correlated: each condition is a set of trace_pks from the metadata table, whose
-key starts with (project_id, key, value).
+a plain column. Metadata comes in two forms that mean the same: as a set of trace_pks from the metadata table, whose
+key starts with (project_id, key, value), for conditions that few traces meet; or as a probe for the one trace at
+hand, for queries that walk traces in some other order.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from clearspan.query.operators import NEGATIONS, PRESENCE, Operator, casefold
 from clearspan.query.page import SortKey
 
 SqlValue: TypeAlias = str | int | float | bytes
+Projects: TypeAlias = tuple[int, ...] | None
 
 _SCALE = {FieldType.INT: 1, FieldType.MONEY: PICO_PER_USD, FieldType.DURATION: 10**9}
 _ORDER_SIGN = {Operator.LT: "<", Operator.LTE: "<=", Operator.GT: ">", Operator.GTE: ">="}
@@ -43,13 +45,13 @@ class Compiled(NamedTuple):
     params: tuple[SqlValue, ...]
 
 
-def compile_where(expr: Expr | None, *, project_ids: Sequence[int]) -> Compiled:
+def compile_where(expr: Expr | None, *, project_ids: Sequence[int] | None) -> Compiled:
     """The SQL condition that holds for exactly the traces which `evaluate.matches` accepts.
 
     Args:
         expr: None compiles to `1`.
-        project_ids: the projects whose traces are looked at. They are needed to enter the metadata index; they do
-            not restrict anything else, so the caller adds its own condition on `t.project_id`.
+        project_ids: the projects whose traces are looked at, to enter the metadata index as a set; None: metadata
+            is probed trace by trace. Nothing else is restricted: the caller adds its condition on `t.project_id`.
     Returns:
         An expression that may be NULL where the filter does not hold: good under AND, OR and WHERE, not under NOT.
     Cost: O(size of the tree).
@@ -57,7 +59,7 @@ def compile_where(expr: Expr | None, *, project_ids: Sequence[int]) -> Compiled:
     if expr is None:
         return Compiled("1", ())
     params: list[SqlValue] = []
-    return Compiled(_expr(expr, tuple(project_ids), params), tuple(params))
+    return Compiled(_expr(expr, None if project_ids is None else tuple(project_ids), params), tuple(params))
 
 
 def compile_order(sort: SortKey) -> str:
@@ -68,7 +70,7 @@ def compile_order(sort: SortKey) -> str:
     return f"{sort.field.sql} {direction}{nulls}, t.trace_pk {direction}"
 
 
-def _expr(expr: Expr, projects: tuple[int, ...], params: list[SqlValue]) -> str:
+def _expr(expr: Expr, projects: Projects, params: list[SqlValue]) -> str:
     if isinstance(expr, Condition):
         return _some_span([expr], params) if _is_span(expr) else _trace_condition(expr, projects, params)
     if expr.connector == "OR":
@@ -95,7 +97,7 @@ def _some_span(wanted: list[Condition], params: list[SqlValue]) -> str:
     return f"EXISTS (SELECT 1 FROM span s WHERE s.trace_pk = t.trace_pk AND {parts})"  # noqa: S608
 
 
-def _trace_condition(condition: Condition, projects: tuple[int, ...], params: list[SqlValue]) -> str:
+def _trace_condition(condition: Condition, projects: Projects, params: list[SqlValue]) -> str:
     match condition.field.type:
         case FieldType.METADATA:
             return _metadata(condition, projects, params)
@@ -106,29 +108,34 @@ def _trace_condition(condition: Condition, projects: tuple[int, ...], params: li
             return _on_value(condition, params)
 
 
-def _metadata(condition: Condition, projects: tuple[int, ...], params: list[SqlValue]) -> str:
-    """Sets of traces by key: a negation is the set with the key without the set where the positive form holds."""
-    field, operator, key = condition.field, condition.operator, condition.key
+def _metadata(condition: Condition, projects: Projects, params: list[SqlValue]) -> str:
+    """By key: a negation holds where the key is there and the positive form does not hold for any value."""
+    field, operator, key = condition.field, condition.operator, str(condition.key)
 
-    def traces_where(test: Operator | None) -> str:
-        one = len(projects) == 1
-        params.extend((projects[0] if one else json.dumps(projects), str(key)))
-        project = "= ?" if one else "IN (SELECT value FROM json_each(?))"
+    def has(test: Operator | None, *, negated: bool = False) -> str:
+        no = "NOT " if negated else ""
+        if projects is None:
+            params.append(key)
+            start = f"{no}EXISTS (SELECT 1 FROM metadata m WHERE m.trace_pk = t.trace_pk AND m.project_id = t.project_id"  # noqa: S608
+        else:
+            one = len(projects) == 1
+            params.extend((projects[0] if one else json.dumps(projects), key))
+            project = "= ?" if one else "IN (SELECT value FROM json_each(?))"
+            start = f"t.trace_pk {no}IN (SELECT m.trace_pk FROM metadata m WHERE m.project_id {project}"  # noqa: S608
         also = f" AND {_on_value(Condition(field, test, condition.values), params)}" if test else ""
-        return f"(SELECT m.trace_pk FROM metadata m WHERE m.project_id {project} AND m.key = ?{also})"  # noqa: S608
+        return f"{start} AND m.key = ?{also})"
 
     match operator:
         case Operator.IS_NULL:
-            return f"t.trace_pk NOT IN {traces_where(None)}"
+            return has(None, negated=True)
         case Operator.IS_NOT_NULL:
-            return f"t.trace_pk IN {traces_where(None)}"
+            return has(None)
         case Operator.EMPTY:
-            return f"t.trace_pk NOT IN {traces_where(Operator.NOT_EMPTY)}"
+            return has(Operator.NOT_EMPTY, negated=True)
         case Operator() if operator in NEGATIONS:
-            with_key = traces_where(None)
-            return f"(t.trace_pk IN {with_key} AND t.trace_pk NOT IN {traces_where(NEGATIONS[operator])})"
+            return f"({has(None)} AND {has(NEGATIONS[operator], negated=True)})"
         case _:
-            return f"t.trace_pk IN {traces_where(operator)}"
+            return has(operator)
 
 
 def _on_value(condition: Condition, params: list[SqlValue]) -> str:

@@ -14,7 +14,7 @@ CREATE INDEX trace_by_tokens   ON trace (project_id, total_tokens);
 CREATE INDEX trace_by_customer ON trace (project_id, customer_identifier, start_ns)
     WHERE customer_identifier IS NOT NULL;
 CREATE INDEX trace_by_session  ON trace (project_id, session_id, start_ns) WHERE session_id IS NOT NULL;
-CREATE INDEX trace_by_error    ON trace (project_id, start_ns) WHERE error_count > 0;
+CREATE INDEX trace_by_error    ON trace (project_id, start_ns, error_count) WHERE error_count > 0;
 
 -- How many visible traces start in each hour: exact totals without counting rows.
 CREATE TABLE trace_count (
@@ -25,7 +25,7 @@ CREATE TABLE trace_count (
     PRIMARY KEY (project_id, hour, environment)
 ) STRICT, WITHOUT ROWID;
 
--- Erasing and recounting go by trace; SQLite appends the rest of the key to each entry.
+-- Erasing, recounting and probing one trace go by trace; SQLite appends the rest of the key to each entry.
 CREATE INDEX metadata_by_trace ON metadata (trace_pk);
 
 CREATE TABLE store_fact (
