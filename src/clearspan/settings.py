@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from clearspan import faults
 from clearspan.model.errors import InvalidInput
 
 PREFIX = "CLEARSPAN_"
@@ -136,7 +137,7 @@ def variable_of(name: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """`CLEARSPAN_…` variables that set nothing, sorted: worth a warning, as they are often a typing error."""
-    known = {variable_of(name) for name in _documented()} | {CONFIG_VARIABLE}
+    known = {variable_of(name) for name in _documented()} | {CONFIG_VARIABLE, faults.VARIABLE}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 

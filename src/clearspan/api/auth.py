@@ -260,10 +260,13 @@ def _methods(route: Any) -> list[str]:
 class _ClosedRoutes(list[BaseRoute]):
     """A route list that takes no more."""
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise RuntimeError("the routes are closed: add them before protect()")
 
-    append = insert = extend = __setitem__ = __delitem__ = __iadd__ = remove = pop = clear = _refuse  # type: ignore
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise RuntimeError("the routes are closed: add them before protect()")
+
+
+for _name in ("append", "insert", "extend", "__setitem__", "__delitem__", "__iadd__", "remove", "pop", "clear"):
+    setattr(_ClosedRoutes, _name, _refuse)
 
 
 def _close(router: Router) -> None:
@@ -272,6 +275,6 @@ def _close(router: Router) -> None:
         raise TypeError("no gate can stand before app.frontend(): mount StaticFiles instead")
     for route in router.routes:
         if isinstance(route, Mount) and route.routes:
-            inner = route._base_app
+            inner: Any = route._base_app
             _close(inner if isinstance(inner, Router) else inner.router)
     router.routes = _ClosedRoutes(router.routes)

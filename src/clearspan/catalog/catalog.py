@@ -243,15 +243,15 @@ class Catalog:
         with self._database.read() as db:
             return shares.find_share(db, self._instance.secret, org_public_id, trace_id)
 
-    def drop_shares(self, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
-        """Remove the shares of (project_id, trace_id) pairs; how many there were."""
+    def drop_shares(self, traces: Sequence[tuple[int, str]]) -> int:
+        """Remove the shares of (project_id, trace_id) pairs; how many there were. Safe to repeat."""
         with self._database.write() as db:
-            return shares.drop_shares(db, self._instance.secret, org_id, traces)
+            return shares.drop_shares(db, self._instance.secret, traces)
 
-    def count_shares(self, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+    def count_shares(self, traces: Sequence[tuple[int, str]]) -> int:
         """How many of (project_id, trace_id) pairs are shared."""
         with self._database.read() as db:
-            return shares.count_shares(db, self._instance.secret, org_id, traces)
+            return shares.count_shares(db, self._instance.secret, traces)
 
     # Ledger
 

@@ -7,6 +7,7 @@ SQLite's alone stands in this module.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ class Database:
             hide_parameters=True,
         )
         event.listen(self._engine, "begin", _begin)
+        self._writing = threading.Lock()
         self._writes = self._engine.execution_options(clearspan_begin="BEGIN IMMEDIATE")
 
     @property
@@ -59,8 +61,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One durable transaction. It takes SQLite's write lock at once, so that what it reads first stays true."""
-        with self._writes.begin() as connection:
+        """One durable transaction. It takes SQLite's write lock at once, so that what it reads first stays true.
+
+        Not to be nested.
+        """
+        # Threads queue here: SQLite's own waiting is by sleeping longer and longer, up to 0.1 s a time.
+        with self._writing, self._writes.begin() as connection:
             yield connection
 
     def migrate(self) -> bool:

@@ -22,15 +22,14 @@ class Share(NamedTuple):
     visible_fields: tuple[str, ...]  # shown beyond the plain view: customer, session, metadata …
 
 
-def share_key(secret: bytes, org_id: int, trace_id: str) -> bytes:
-    """HMAC-SHA-256 of (organisation, trace id).
+def share_key(secret: bytes, trace_id: str) -> bytes:
+    """HMAC-SHA-256 of a trace id.
 
     Args:
         secret: the instance's 32 bytes; the leading word keeps these hashes apart from the tombstones'.
         trace_id: in normal form.
     """
-    message = b"share\0" + org_id.to_bytes(8, "big") + trace_id.encode("utf-8", "surrogatepass")
-    return hmac.digest(secret, message, "sha256")
+    return hmac.digest(secret, b"share\0" + trace_id.encode("utf-8", "surrogatepass"), "sha256")
 
 
 def set_share(
@@ -48,7 +47,7 @@ def set_share(
     owner = db.execute(select(project.c.org_id).where(project.c.id == project_id)).scalar()
     if owner != org_id:
         raise NotFound
-    key = share_key(secret, org_id, trace_id)
+    key = share_key(secret, trace_id)
     db.execute(delete(share).where(share.c.trace_key == key, share.c.project_id == project_id))
     if public:
         db.execute(
@@ -63,33 +62,32 @@ def set_share(
 
 def find_share(db: Connection, secret: bytes, org_public_id: str, trace_id: str) -> list[Share]:
     """The public copies of a trace id in an organisation, by project; empty when there are none."""
-    org_id = db.execute(select(organisation.c.id).where(organisation.c.public_id == org_public_id)).scalar()
-    if org_id is None:
-        return []
     rows = db.execute(
         select(share.c.project_id, share.c.visible_fields)
-        .where(share.c.trace_key == share_key(secret, org_id, trace_id))
+        .join(project, project.c.id == share.c.project_id)
+        .join(organisation, organisation.c.id == project.c.org_id)
+        .where(share.c.trace_key == share_key(secret, trace_id), organisation.c.public_id == org_public_id)
         .order_by(share.c.project_id)
     )
     return [Share(row.project_id, tuple(orjson.loads(row.visible_fields))) for row in rows]
 
 
-def drop_shares(db: Connection, secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+def drop_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]) -> int:
     """Remove the shares of (project_id, trace_id) pairs; how many there were. Safe to repeat."""
-    return sum(db.execute(delete(share).where(which)).rowcount for which in _chunks(secret, org_id, traces))
+    return sum(db.execute(delete(share).where(which)).rowcount for which in _chunks(secret, traces))
 
 
-def count_shares(db: Connection, secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> int:
+def count_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]) -> int:
     """How many of (project_id, trace_id) pairs are shared: what a verifier asks after drop_shares."""
     query = select(func.count()).select_from(share)
-    return sum(db.execute(query.where(which)).scalar_one() for which in _chunks(secret, org_id, traces))
+    return sum(db.execute(query.where(which)).scalar_one() for which in _chunks(secret, traces))
 
 
-def _chunks(secret: bytes, org_id: int, traces: Sequence[tuple[int, str]]) -> Iterator[ColumnElement[bool]]:
+def _chunks(secret: bytes, traces: Sequence[tuple[int, str]]) -> Iterator[ColumnElement[bool]]:
     for start in range(0, len(traces), _CHUNK):
         yield or_(
             *(
-                and_(share.c.trace_key == share_key(secret, org_id, trace_id), share.c.project_id == project_id)
+                and_(share.c.trace_key == share_key(secret, trace_id), share.c.project_id == project_id)
                 for project_id, trace_id in traces[start : start + _CHUNK]
             )
         )

@@ -92,7 +92,7 @@ api_key = Table(
 share = Table(
     "share",
     metadata,
-    # HMAC of (organisation, trace id): the id itself is trace content and must not stay here.
+    # HMAC of the trace id: the id itself is trace content and must not stay here.
     Column("trace_key", LargeBinary(32), primary_key=True),
     Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
     Column("visible_fields", Text, nullable=False),  # JSON array of field names
