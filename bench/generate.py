@@ -64,7 +64,7 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate. `traces` sets the spread over time; numbers beyond it are allowed and start later."""
+    """What to generate. `traces` sets the spread over time; numbers beyond it may be used, and start later."""
 
     traces: int
     seed: int = 1
@@ -137,7 +137,9 @@ class Chunk:
         self.customer = np.where(rng.random(CHUNK) < 0.3, 1, other)
         self.tenant = (rng.random(CHUNK) ** 2 * plan.tenants).astype(int)
         jitter = rng.integers(-300 * 10**9, 300 * 10**9, CHUNK)
-        self.start_ns = plan.start_ns + (index * (plan.days * DAY_NS // plan.traces)) + jitter
+        in_plan = plan.start_ns + index * (plan.days * DAY_NS // plan.traces)
+        beyond = END_NS + 3_600 * 10**9 + (index - plan.traces) * 10**8
+        self.start_ns = np.where(index < plan.traces, in_plan, beyond) + jitter
         self.stretch = rng.lognormal(0.0, 0.5, CHUNK)
         self.late = rng.random(CHUNK) < plan.late_share
         self.needle = rng.integers(0, 20_000, CHUNK)
@@ -154,14 +156,13 @@ class Generator:
             build_template(rng, sampler, self._span_count(rng), message_mean=plan.message_mean)
             for _ in range(plan.templates)
         ]
-        self._build_big = lambda subtree: build_template(
-            random.Random(plan.seed + 7 + subtree), sampler, 1_000, subtree=subtree, message_mean=plan.message_mean
-        )
+        self._sampler = sampler
         words = sampler.twelve_letter_words(4_096)
         self._words = np.frombuffer("".join(words).encode(), np.uint8).reshape(4_096, 12)
         self._single = build_template(rng, sampler, 1, message_mean=plan.message_mean)
         self._heads = [self._head(family, environment) for family in FAMILIES for environment in ENVIRONMENTS]
-        self._chunk_number, self._chunk = -1, None
+        self._chunk_number = -1
+        self._chunk: Chunk | None = None
 
     def _span_count(self, rng: random.Random) -> int:
         return max(1, min(150, round(rng.lognormvariate(0, 0.75) * (self.plan.mean_spans - 0.25) * 0.76)))
@@ -169,12 +170,16 @@ class Generator:
     @cached_property
     def big(self) -> TraceTemplate:
         """The template of 1,000 spans."""
-        return self._build_big(False)
+        return self._thousand(subtree=False)
 
     @cached_property
     def subtree(self) -> TraceTemplate:
         """1,000 spans that hang below a span of another piece."""
-        return self._build_big(True)
+        return self._thousand(subtree=True)
+
+    def _thousand(self, *, subtree: bool) -> TraceTemplate:
+        rng = random.Random(self.plan.seed + 7 + subtree)
+        return build_template(rng, self._sampler, 1_000, subtree=subtree, message_mean=self.plan.message_mean)
 
     def span_count(self, index: int) -> int:
         """How many spans trace `index` has in all."""
@@ -182,7 +187,7 @@ class Generator:
             return max(1, self.plan.giant_spans // 1_000) * 1_000
         if self.plan.is_big(index):
             return 1_000
-        return self.templates[self.facts(index)[0].template[index % CHUNK]].span_count
+        return self.templates[int(self.facts(index)[0].template[index % CHUNK])].span_count
 
     def facts(self, index: int) -> tuple[Chunk, int]:
         """The chunk of trace `index`, and its place there."""

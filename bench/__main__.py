@@ -1,0 +1,5 @@
+"""`python -m bench`: the whole benchmark."""
+
+from bench.run import main
+
+main()
