@@ -1,0 +1,47 @@
+"""One suite, every store. A new store is one more line in FACTORIES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clearspan.store.memory import MemoryStore
+from clearspan.testing.stores import Stores
+
+SECRET = b"tombstone secret of the suite..."
+
+
+def make_memory_store(_: Path) -> Stores:
+    store = MemoryStore(SECRET)
+    return Stores(store, store, store)
+
+
+FACTORIES: dict[str, Callable[[Path], Stores]] = {
+    "memory": make_memory_store,
+}
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    """An empty store."""
+    made = FACTORIES[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def make_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Stores]]:
+    """As many empty stores as a test asks for."""
+    made: list[Stores] = []
+
+    def make() -> Stores:
+        data = tmp_path / str(len(made))
+        data.mkdir()
+        made.append(FACTORIES[request.param](data))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
