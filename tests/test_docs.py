@@ -11,6 +11,8 @@ import pytest
 import typer
 
 from clearspan.cli.main import COMMANDS, build
+from clearspan.query.fields import FIELDS
+from clearspan.query.operators import Operator
 from clearspan.settings import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,11 +51,11 @@ def command_words() -> list[str]:
 
 
 def test_every_operator_and_field_is_documented() -> None:
-    from clearspan.query.fields import FIELDS
-    from clearspan.query.operators import OPERATORS
-
     page = (DOCS / "filters.md").read_text()
-    assert [name for name in (*OPERATORS, *FIELDS) if f"`{name}`" not in page] == []
+    names = [operator.value for operator in Operator] + [field.name for field in FIELDS]
+    assert [name for name in names if f"`{name}`" not in page] == []
+    aliases = [alias for field in FIELDS for alias in field.aliases]
+    assert [name for name in aliases if f"`{name}`" not in page] == []
 
 
 def test_readmes_commands_are_valid_shell_with_valid_json() -> None:

@@ -103,6 +103,7 @@ def test_the_state_survives_and_is_private(tmp_path: Any) -> None:
     assert read_state(tmp_path) is None
     write_state(tmp_path, state)
     assert read_state(tmp_path) == state
-    assert (tmp_path / "demo.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "demo-key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "demo-key").read_text() == "cs_demo\n"
     (tmp_path / "demo.json").write_text("{")
     assert read_state(tmp_path) is None

@@ -1,8 +1,8 @@
 """Load the demo set into a running server, once for each data directory.
 
-`demo.json` in the data directory holds the demo's key and the instant its traces were dated from. It is written
-before the first request: a load that was cut off goes on with the same bytes, which the server knows already. After
-that, a start leaves the demo as it is; traces that were deleted stay deleted.
+`demo.json` in the data directory holds the instant that the traces were dated from, `demo-key` the demo's key. Both are
+written before the first request: a load that was cut off goes on with the same bytes, which the server knows already.
+After that, a start leaves the demo as it is; traces that were deleted stay deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from clearspan.model.clock import Clock
 from clearspan.model.errors import ClearspanError, NotAuthenticated, Overloaded
 
 STATE_FILE = "demo.json"
+KEY_FILE = "demo-key"
 PROJECT = "demo"
 ATTEMPTS = 5
 
@@ -37,7 +38,7 @@ class DemoNotLoaded(ClearspanError):
 
 @dataclass(frozen=True, slots=True)
 class DemoState:
-    """What `demo.json` remembers."""
+    """What the two files remember."""
 
     key: str  # reads, writes and deletes in the project `demo` only
     now_ns: int  # the traces are dated before this instant
@@ -89,18 +90,24 @@ def load(base_url: str, data: Path, state: DemoState, on_progress: Callable[[int
 def read_state(data: Path) -> DemoState | None:
     """The remembered state; None when there is none or it cannot be read."""
     try:
-        return DemoState(**json.loads((data / STATE_FILE).read_text("utf-8")))
+        key = (data / KEY_FILE).read_text("utf-8").strip()
+        return DemoState(key=key, **json.loads((data / STATE_FILE).read_text("utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
 def write_state(data: Path, state: DemoState) -> None:
-    """Replace the state file in one step; readable by its owner only, for it holds a key."""
-    path = data / STATE_FILE
-    beside = path.with_suffix(".new")
+    """Replace both files, each in one step."""
+    _replace(data / KEY_FILE, state.key + "\n")
+    _replace(data / STATE_FILE, json.dumps({"now_ns": state.now_ns, "loaded": state.loaded}) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, and put it in place when it is on disk."""
+    beside = path.with_name(path.name + ".new")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(state), file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
