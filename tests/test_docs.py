@@ -82,3 +82,10 @@ def test_decisions_are_numbered_without_gaps_and_complete() -> None:
         text = path.read_text()
         for heading in ("## Context", "## Decision", "## Cost", "## How it is tested"):
             assert heading in text, f"{path.name} has no {heading}"
+
+
+def test_the_map_names_files_that_exist() -> None:
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md))`", (DOCS / "architecture.md").read_text())
+    roots = (ROOT, ROOT / "src" / "clearspan")
+    assert len(named) > 30
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
