@@ -163,12 +163,12 @@ def test_an_error_rolls_the_whole_transaction_back(tmp_path: Path) -> None:
         def insert_twice() -> None:
             with catalog.database.write() as db:
                 db.execute(insert(project).values(row))
-                db.execute(insert(project).values(row | {"name": "other"}))
+                db.execute(insert(project).values(row | {"name": "needle-name"}))
 
         with pytest.raises(IntegrityError) as raised:
             insert_twice()
         assert catalog.find_project(org.id, "half") is None
-        assert "half" not in str(raised.value), "errors go to logs, values must not"
+        assert "needle-name" not in str(raised.value), "errors go to logs, values must not"
 
 
 # The adapter under SQLAlchemy
