@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from clearspan.store.memory import MemoryStore
-from clearspan.testing.stores import Stores
-
-SECRET = b"tombstone secret of the suite..."
+from clearspan.testing.stores import TOMBSTONE_SECRET, Stores
 
 
 def make_memory_store(_: Path) -> Stores:
-    store = MemoryStore(SECRET)
+    store = MemoryStore(TOMBSTONE_SECRET)
     return Stores(store, store, store)
 
 

@@ -9,6 +9,8 @@ from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
 from clearspan.store.port import DeletionStore, LogDetail, SpanDetail, TraceReader, TraceWriter
 
+TOMBSTONE_SECRET = b"the tombstone secret of tests..."
+
 
 class Stores(NamedTuple):
     """The three sides of one store."""
