@@ -14,9 +14,8 @@ import orjson
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.store.port import DeletionProgress, HideOutcome, PlannedTrace
-from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite import select, text_index
 from clearspan.store.sqlite.rows import BLOCK_BITS, HOUR_NS, block_range
-from clearspan.store.sqlite.select import selection
 from clearspan.store.tombstone import tombstone_key
 
 _IN_PKS = "IN (SELECT value FROM json_each(?))"
@@ -47,15 +46,8 @@ def hide(
         if (known := _outcome(conn, deletion_id)) is not None:
             return known
         pks = orjson.dumps([planned.trace_pk for planned in manifest]).decode()
-        matches = selection(scope, where, window)
         present = _count_present(conn, pks)
-        hidden_pks = {
-            pk
-            for (pk,) in conn.execute(
-                f"SELECT t.trace_pk FROM trace t WHERE t.trace_pk {_IN_PKS} AND {matches.sql}",
-                (pks, *matches.params),
-            )
-        }
+        hidden_pks = _still_matching(conn, scope, where, window, pks)
         outcome = HideOutcome(
             hidden=len(hidden_pks),
             no_longer_matching=present - len(hidden_pks),
@@ -79,6 +71,19 @@ def hide(
         )
         _uncount(conn, deletion_no)
     return outcome
+
+
+def _still_matching(
+    conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, pks: str
+) -> set[int]:
+    found: set[int] = set()
+    for project_id in scope.project_ids:
+        plan = select.plan(scope, project_id, where, window, entry=select.Entry.GIVEN)
+        rows = conn.execute(
+            f"SELECT t.trace_pk FROM {plan.table} WHERE t.trace_pk {_IN_PKS} AND {plan.sql}", (pks, *plan.params)
+        )
+        found.update(pk for (pk,) in rows)
+    return found
 
 
 def _outcome(conn: apsw.Connection, deletion_id: str) -> HideOutcome | None:

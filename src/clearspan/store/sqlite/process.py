@@ -69,7 +69,7 @@ class Service:
     def hide(self, *args: Any) -> Any:
         """See port.DeletionStore.hide."""
         fault("store.before_hide")
-        with textsearch.narrowed(self.conn, None, unlimited=True):
+        with textsearch.searching(self.conn, unlimited=True):
             outcome = erase.hide(self.conn, self._options.tombstone_secret, *args)
         self._writer.tombstones_exist = True
         fault("store.after_hide")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import apsw
@@ -16,9 +17,9 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
 from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
-from clearspan.store.sqlite import textsearch
+from clearspan.store.sqlite import select, textsearch
+from clearspan.store.sqlite.listing import Listing
 from clearspan.store.sqlite.rows import (
-    HOUR_NS,
     LOG_COLUMNS,
     SPAN_COLUMNS,
     TRACE_COLUMNS,
@@ -27,10 +28,6 @@ from clearspan.store.sqlite.rows import (
     span_of,
     trace_row,
 )
-from clearspan.store.sqlite.select import Selection, selection
-
-_WIDE_SHARE = 0.25
-"""A window that keeps more than this share of a project's traces is tested row by row, not used as an index."""
 
 
 class SqliteReader:
@@ -74,41 +71,31 @@ class SqliteReader:
     ) -> TracePage:
         if not scope.project_ids:
             return TracePage([], 0)
-        with self.snapshot() as conn, textsearch.narrowed(conn, where) as search:
-            total, exact = self._total(conn, scope, where, window)
-            if total <= page.offset and exact:
+        with self._listing(scope, where, window) as (listing, conn, search):
+            total, exact = listing.total()
+            if exact and total <= page.offset:
                 return TracePage([], total)
-            pks = _page_pks(conn, scope, where, window, sort, page)
-            return TracePage(_rows_of(conn, pks), total, exact and not search.gave_up)
+            pks = listing.page(sort, page, total)
+            return TracePage(_rows_of(conn, pks), max(total, len(pks)), exact and not search.gave_up)
 
     def count_traces(self, scope: Scope, where: Expr | None, window: Window) -> int:
         if not scope.project_ids:
             return 0
-        with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
-            return self._total(conn, scope, where, window)[0]
+        with self._listing(scope, where, window, unlimited=True) as (listing, _, _):
+            return listing.total()[0]
 
     def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
         if not scope.project_ids:
             return TraceSums(0, 0, 0, None, None)
-        with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
-            matches = _selection(conn, scope, where, window)
-            found = conn.execute(
-                "SELECT count(*), coalesce(sum(t.error_count), 0), coalesce(sum(t.duration_ns), 0), "
-                f"sum(t.total_tokens), sum(t.cost_pico) FROM trace t WHERE {matches.sql}",
-                matches.params,
-            ).fetchone()
-            assert found is not None, "an aggregate always has a row"
-            return TraceSums._make(found)
+        with self._listing(scope, where, window, unlimited=True) as (listing, _, _):
+            return listing.sums()
 
-    def _total(self, conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window) -> tuple[int, bool]:
-        """How many match, and whether that is exact (a text search may stop early)."""
-        if where is None:
-            return count_visible(conn, scope, window), True
-        matches = _selection(conn, scope, where, window)
-        try:
-            return conn.execute(f"SELECT count(*) FROM trace t WHERE {matches.sql}", matches.params).get, True
-        except textsearch.GaveUp as stopped:
-            return stopped.found, False
+    @contextmanager
+    def _listing(
+        self, scope: Scope, where: Expr | None, window: Window, *, unlimited: bool = False
+    ) -> Iterator[tuple[Listing, apsw.Connection, textsearch.Search]]:
+        with self.snapshot() as conn, textsearch.searching(conn, unlimited=unlimited) as search:
+            yield Listing(conn, scope, where, window, search), conn, search
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:
         with self.snapshot() as conn:
@@ -130,84 +117,24 @@ class SqliteReader:
         """See port.DeletionStore.plan."""
         if not scope.project_ids:
             return []
-        with self.snapshot() as conn, textsearch.narrowed(conn, where, unlimited=True):
-            matches = _selection(conn, scope, where, window)
-            found = conn.execute(
-                "SELECT t.trace_pk, t.project_id, t.trace_id FROM trace t "
-                f"WHERE {matches.sql} AND t.received_ns < ? ORDER BY t.trace_pk LIMIT ?",
-                (*matches.params, received_before_ns, limit + 1),
-            )
-            return [PlannedTrace._make(row) for row in found]
+        with self._listing(scope, where, window, unlimited=True) as (listing, _, _):
+            found = listing.rows("t.trace_pk, t.project_id, t.trace_id", "t.received_ns < ?", (received_before_ns,))
+            return sorted(PlannedTrace._make(row) for row in islice(found, limit + 1))
 
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         """See port.DeletionStore.plan_ids."""
-        if not scope.project_ids:
-            return []
+        found: list[PlannedTrace] = []
+        ids = orjson.dumps(sorted(set(trace_ids))).decode()
         with self.snapshot() as conn:
-            matches = selection(scope, None, window, by_start=False)
-            found = conn.execute(
-                "SELECT t.trace_pk, t.project_id, t.trace_id FROM trace t "
-                f"WHERE t.trace_id IN (SELECT value FROM json_each(?)) AND {matches.sql} ORDER BY t.trace_pk",
-                (orjson.dumps(trace_ids).decode(), *matches.params),
-            )
-            return [PlannedTrace._make(row) for row in found]
-
-
-def count_visible(conn: apsw.Connection, scope: Scope, window: Window) -> int:
-    """Exactly how many visible traces start in a window: whole hours from the counters, the edges from the index."""
-    first = None if window.start_ns is None else -(-window.start_ns // HOUR_NS)  # the first hour wholly inside
-    last = None if window.end_ns is None else window.end_ns // HOUR_NS  # the first hour not wholly inside
-    if first is not None and last is not None and first >= last:
-        return _count_rows(conn, scope, window)
-    total = conn.execute(
-        "SELECT coalesce(sum(traces), 0) FROM trace_count WHERE project_id IN (SELECT value FROM json_each(?1)) "
-        "AND (?2 IS NULL OR environment = ?2) AND (?3 IS NULL OR hour >= ?3) AND (?4 IS NULL OR hour < ?4)",
-        (orjson.dumps(scope.project_ids).decode(), scope.environment, first, last),
-    ).get
-    if first is not None and first * HOUR_NS != window.start_ns:
-        total += _count_rows(conn, scope, Window(window.start_ns, first * HOUR_NS))
-    if last is not None and last * HOUR_NS != window.end_ns:
-        total += _count_rows(conn, scope, Window(last * HOUR_NS, window.end_ns))
-    return int(total)
-
-
-def _count_rows(conn: apsw.Connection, scope: Scope, window: Window) -> int:
-    matches = selection(scope, None, window, any_hidden=_any_hidden(conn))
-    return int(conn.execute(f"SELECT count(*) FROM trace t WHERE {matches.sql}", matches.params).get)
-
-
-def _any_hidden(conn: apsw.Connection) -> bool:
-    return bool(conn.execute("SELECT EXISTS (SELECT 1 FROM hidden)").get)
-
-
-def _selection(conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window) -> Selection:
-    """The WHERE of one query, its window used as an index only where that leaves little to read."""
-    by_start = True
-    if window != Window() and count_visible(conn, scope, window) > _WIDE_SHARE * count_visible(conn, scope, Window()):
-        by_start = False
-    return selection(scope, where, window, any_hidden=_any_hidden(conn), by_start=by_start)
-
-
-def _page_pks(
-    conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, sort: SortKey, page: OffsetPage
-) -> list[int]:
-    """The trace_pks of one page, in order. Several projects are merged, each read in the order of its index."""
-    order = f"{'DESC' if sort.descending else 'ASC'}"
-    column = sort.field.sql
-    arms: list[str] = []
-    params: list[Any] = []
-    for project_id in scope.project_ids:
-        matches = _selection(conn, Scope((project_id,), scope.environment), where, window)
-        arms.append(f"SELECT t.trace_pk AS pk, {column} AS sort_key FROM trace t WHERE {matches.sql}")
-        params.extend(matches.params)
-    sql = " UNION ALL ".join(arms) + f" ORDER BY sort_key {order} NULLS LAST, pk {order} LIMIT ? OFFSET ?"
-    found: list[int] = []
-    try:
-        for pk, _ in conn.execute(sql, (*params, page.page_size, page.offset)):
-            found.append(pk)
-    except textsearch.GaveUp:
-        pass  # what was found so far is right; the page says that its total is not exact
-    return found
+            for project_id in scope.project_ids:
+                plan = select.plan(scope, project_id, None, window, entry=select.Entry.INDEX, index="trace_by_id")
+                rows = conn.execute(
+                    f"SELECT t.trace_pk, t.project_id, t.trace_id FROM {plan.table} "
+                    f"WHERE {plan.sql} AND t.trace_id IN (SELECT value FROM json_each(?))",
+                    (*plan.params, ids),
+                )
+                found += [PlannedTrace._make(row) for row in rows]
+        return sorted(found)
 
 
 def _rows_of(conn: apsw.Connection, pks: Sequence[int]) -> list[TraceRow]:

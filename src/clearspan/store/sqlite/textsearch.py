@@ -16,7 +16,8 @@ import apsw
 from clearspan.ingest.detail import searchable_text
 
 from clearspan.ingest.payload import decode_block, records_by_id
-from clearspan.query.ast import Expr
+from clearspan.query.ast import Condition, Expr, conjuncts
+from clearspan.query.fields import FieldType
 from clearspan.query.operators import casefold, text_matches
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
@@ -42,6 +43,17 @@ class Search:
         self._candidates: dict[str, text_index.Candidates] = {}
         self._verdicts: dict[tuple[int, str, str], bool] = {}
         self.gave_up = False
+
+    def candidates_of(self, where: Expr | None) -> list[int] | None:
+        """The few traces that can satisfy a filter by the text it must contain; None: no search, or too many."""
+        few: list[int] | None = None
+        for part in conjuncts(where) if where is not None else ():
+            if isinstance(part, Condition) and part.field.type is FieldType.SEARCH:
+                for needle in _needles(part):
+                    found = self._found(needle)
+                    if found.pks is not None and (few is None or len(found.pks) < len(few)):
+                        few = [int(pk) for pk in found.pks] if len(found.pks) <= CANDIDATES_GIVEN_MAX else few
+        return few
 
     def match(self, trace_pk: int, operator: str, needle: str) -> bool:
         """Whether the trace's text satisfies the search; see query.operators.text_matches."""
@@ -75,7 +87,7 @@ def register(conn: apsw.Connection) -> None:
 
 
 @contextmanager
-def narrowed(conn: apsw.Connection, where: Expr | None, *, unlimited: bool = False) -> Iterator[Search]:
+def searching(conn: apsw.Connection, *, unlimited: bool = False) -> Iterator[Search]:
     """The searches of one query; inside, `text_match` works on this thread."""
     search = Search(conn, limit=None if unlimited else TRACES_LOOKED_AT_MAX)
     _searches.current = search

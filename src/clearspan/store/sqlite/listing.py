@@ -1,0 +1,172 @@
+"""One filter over one snapshot: its exact total, its pages, its sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apsw
+import orjson
+
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Expr
+from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store.port import TraceSums
+from clearspan.store.sqlite import select, textsearch
+from clearspan.store.sqlite.rows import HOUR_NS
+from clearspan.store.sqlite.select import Entry, Plan
+
+
+class Listing:
+    """A query of `scope`, `where` and `window` inside the caller's read transaction."""
+
+    def __init__(
+        self, conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, search: textsearch.Search
+    ) -> None:
+        self._conn = conn
+        self._scope = scope
+        self._where = where
+        self._window = _without_idle_bounds(conn, scope, window)
+        self._search = search
+        self._any_hidden = bool(conn.execute("SELECT EXISTS (SELECT 1 FROM hidden)").get)
+
+    def total(self) -> tuple[int, bool]:
+        """How many match, and whether that is exact: a text search may stop early, and then it is a floor."""
+        if self._where is None:
+            return count_visible(self._conn, self._scope, self._window), True
+        equals = select.only_metadata_equals(self._where)
+        if equals is not None and self._scope.environment is None and not self._any_hidden:
+            return sum(
+                select.count_metadata(self._conn, project_id, equals, self._window)
+                for project_id in self._scope.project_ids
+            ), True
+        try:
+            return sum(self._count(plan) for plan in self._narrow_plans()), True
+        except textsearch.GaveUp as stopped:
+            return stopped.found, False
+
+    def page(self, sort: SortKey, page: OffsetPage, total: int) -> list[int]:
+        """The trace_pks of one page, in order; several projects are merged, each read in its own order.
+
+        Args:
+            total: what `total` said: it decides how to read.
+        """
+        plans = self._ordered_plans(sort, page, total)
+        direction = "DESC" if sort.descending else "ASC"
+        arms = [f"SELECT t.trace_pk AS pk, {sort.field.sql} AS sort_key FROM {p.table} WHERE {p.sql}" for p in plans]
+        # SQLite takes NULL for the smallest value, so descending has it last anyway, and plain DESC can use an index.
+        nulls = " NULLS LAST" if sort.field.nullable and not sort.descending else ""
+        sql = (
+            " UNION ALL ".join(arms) + f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
+        )
+        params = [value for plan in plans for value in plan.params]
+        found: list[int] = []
+        try:
+            for pk, _ in self._conn.execute(sql, (*params, page.page_size, page.offset)):
+                found.append(pk)
+        except textsearch.GaveUp:
+            pass  # what was found so far is right; the search says that it gave up
+        return found
+
+    def sums(self) -> TraceSums:
+        """Sums over all matches."""
+        parts = []
+        for plan in self._narrow_plans():
+            parts.append(
+                self._conn.execute(
+                    "SELECT count(*), coalesce(sum(t.error_count), 0), coalesce(sum(t.duration_ns), 0), "
+                    f"sum(t.total_tokens), sum(t.cost_pico) FROM {plan.table} WHERE {plan.sql}",
+                    plan.params,
+                ).fetchone()
+            )
+        columns = list(zip(*parts, strict=True))
+        known = [[value for value in column if value is not None] for column in columns]
+        return TraceSums(*(sum(k) if k else None for k in known))  # type: ignore[arg-type]
+
+    def rows(self, columns: str, extra: str, params: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """`columns` of every match that also meets the condition `extra`, in no order."""
+        for plan in self._narrow_plans():
+            sql = f"SELECT {columns} FROM {plan.table} WHERE {plan.sql} AND {extra}"
+            yield from self._conn.execute(sql, (*plan.params, *params))
+
+    def _count(self, plan: Plan) -> int:
+        return int(self._conn.execute(f"SELECT count(*) FROM {plan.table} WHERE {plan.sql}", plan.params).get)
+
+    def _narrow_plans(self) -> list[Plan]:
+        """Each project entered where the filter is narrowest."""
+        plans = []
+        for project_id in self._scope.project_ids:
+            entry, index = select.entry_of(self._conn, project_id, self._where)
+            plans.append(self._plan(project_id, entry, index))
+        return plans
+
+    def _ordered_plans(self, sort: SortKey, page: OffsetPage, total: int) -> list[Plan]:
+        """Each project read in the order of the sort, where that visits less than sorting all matches would."""
+        visible = count_visible(
+            self._conn, self._scope, self._window if sort.field.name == "start_time" else Window()
+        )
+        wanted = page.offset + page.page_size
+        index = select.walk_index(sort, wanted=wanted, total=total, all_visible=visible)
+        if index is None or self._search.candidates_of(self._where) is not None:
+            return self._narrow_plans()
+        return [self._plan(project_id, Entry.INDEX, index) for project_id in self._scope.project_ids]
+
+    def _plan(self, project_id: int, entry: Entry, index: str) -> Plan:
+        given = self._search.candidates_of(self._where)
+        if given is not None:
+            entry = Entry.GIVEN
+        made = select.plan(
+            self._scope,
+            project_id,
+            self._where,
+            self._window,
+            entry=entry,
+            index=index if entry is Entry.INDEX else "",
+            any_hidden=self._any_hidden,
+        )
+        if given is None:
+            return made
+        pks = orjson.dumps(given).decode()
+        return made._replace(
+            sql=f"t.trace_pk IN (SELECT value FROM json_each(?)) AND {made.sql}", params=(pks, *made.params)
+        )
+
+
+def count_visible(conn: apsw.Connection, scope: Scope, window: Window) -> int:
+    """Exactly how many visible traces start in a window: whole hours from the counters, the edges from the index."""
+    first = None if window.start_ns is None else -(-window.start_ns // HOUR_NS)  # the first hour wholly inside
+    last = None if window.end_ns is None else window.end_ns // HOUR_NS  # the first hour not wholly inside
+    if first is not None and last is not None and first >= last:
+        return _count_rows(conn, scope, window)
+    total = conn.execute(
+        "SELECT coalesce(sum(traces), 0) FROM trace_count WHERE project_id IN (SELECT value FROM json_each(?1)) "
+        "AND (?2 IS NULL OR environment = ?2) AND (?3 IS NULL OR hour >= ?3) AND (?4 IS NULL OR hour < ?4)",
+        (orjson.dumps(scope.project_ids).decode(), scope.environment, first, last),
+    ).get
+    if first is not None and first * HOUR_NS != window.start_ns:
+        total += _count_rows(conn, scope, Window(window.start_ns, first * HOUR_NS))
+    if last is not None and last * HOUR_NS != window.end_ns:
+        total += _count_rows(conn, scope, Window(last * HOUR_NS, window.end_ns))
+    return int(total)
+
+
+def _count_rows(conn: apsw.Connection, scope: Scope, window: Window) -> int:
+    total = 0
+    for project_id in scope.project_ids:
+        plan = select.plan(scope, project_id, None, window, entry=Entry.INDEX, index="trace_by_start")
+        total += conn.execute(f"SELECT count(*) FROM {plan.table} WHERE {plan.sql}", plan.params).get
+    return total
+
+
+def _without_idle_bounds(conn: apsw.Connection, scope: Scope, window: Window) -> Window:
+    """The window without a bound that leaves nothing visible out: each costs 20 ns a row to test."""
+    first, last = conn.execute(
+        "SELECT min(hour), max(hour) FROM trace_count WHERE project_id IN (SELECT value FROM json_each(?))",
+        (orjson.dumps(scope.project_ids).decode(),),
+    ).fetchone() or (None, None)
+    start_ns, end_ns = window
+    if first is not None and start_ns is not None and start_ns <= first * HOUR_NS:
+        start_ns = None
+    if last is not None and end_ns is not None and end_ns >= (last + 1) * HOUR_NS:
+        end_ns = None
+    return Window(start_ns, end_ns)
