@@ -35,12 +35,10 @@ from bench.templates import (
     PARENT,
     PER_SPAN,
     TRACE_ID,
+    WORD_SLOTS,
     WORDS,
     TraceTemplate,
     build_template,
-    record_size,
-    span_id_base,
-    time_base,
     varint,
 )
 from bench.words import TextSampler
@@ -145,6 +143,32 @@ class Chunk:
         self.needle = rng.integers(0, 20_000, CHUNK)
 
 
+class _Noise:
+    """The random part of the records of some traces, drawn at once: one at a time they would cost ten times as much."""
+
+    def __init__(self, seed: list[int], counts: np.ndarray, words: np.ndarray) -> None:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        total = int(counts.sum())
+        self._starts = np.concatenate(([0], np.cumsum(counts))).tolist()
+        fixed = rng.integers(0, 256, (len(counts), PER_SPAN), np.uint8)
+        fixed[:, WORDS:DIGITS] = words[rng.integers(0, len(words), (len(counts), WORD_SLOTS))].reshape(len(counts), -1)
+        fixed[:, DIGITS:HEXES] = 48 + fixed[:, DIGITS:HEXES] % 10
+        fixed[:, HEXES:] = _HEX[fixed[:, HEXES:] & 15]
+        tokens = rng.integers(0, 256, (total, 4), np.uint8)
+        tokens[:, 0] |= 0x80  # two-byte varints: 128..16,383 in, 128..1,023 out
+        tokens[:, 1] = tokens[:, 1] % 127 + 1
+        tokens[:, 2] |= 0x80
+        tokens[:, 3] = tokens[:, 3] % 7 + 1
+        self._fixed, self._tokens = fixed, tokens.ravel()
+        self._span_ids = rng.integers(0, 256, total * 8, np.uint8)
+
+    def of(self, row: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fixed part (to be filled in), token counts and span ids of one trace; views, not copies."""
+        start = self._starts[row]
+        stop = start + count
+        return self._fixed[row], self._tokens[4 * start : 4 * stop], self._span_ids[8 * start : 8 * stop]
+
+
 class Generator:
     """Renders traces and packs them into bodies. Building it costs about 2 ms a template."""
 
@@ -161,8 +185,10 @@ class Generator:
         self._words = np.frombuffer("".join(words).encode(), np.uint8).reshape(4_096, 12)
         self._single = build_template(rng, sampler, 1, message_mean=plan.message_mean)
         self._heads = [self._head(family, environment) for family in FAMILIES for environment in ENVIRONMENTS]
-        self._chunk_number = -1
+        self._counts = np.array([template.span_count for template in self.templates])
+        self._chunk_number = self._noise_number = -1
         self._chunk: Chunk | None = None
+        self._chunk_noise: _Noise | None = None
 
     def _span_count(self, rng: random.Random) -> int:
         return max(1, min(150, round(rng.lognormvariate(0, 0.75) * (self.plan.mean_spans - 0.25) * 0.76)))
@@ -197,6 +223,14 @@ class Generator:
         assert self._chunk is not None
         return self._chunk, place
 
+    def _noise(self, index: int) -> _Noise:
+        number = index // CHUNK
+        if number != self._noise_number:
+            counts = self._counts[self.facts(index)[0].template]
+            self._noise_number, self._chunk_noise = number, _Noise([self.plan.seed, number, 1], counts, self._words)
+        assert self._chunk_noise is not None
+        return self._chunk_noise
+
     def pieces(self, index: int) -> Iterator[_Piece]:
         """Trace `index`, whole: one piece, or one for each 1,000 spans of the giant."""
         chunk, place = self.facts(index)
@@ -222,35 +256,29 @@ class Generator:
         parent: bytes = b"",
     ) -> _Piece:
         count = template.span_count
-        seed = b"%d:%d:%d" % (self.plan.seed, index, part)
-        record = np.frombuffer(bytearray(hashlib.shake_128(seed).digest(record_size(count))), np.uint8)
-        record[TRACE_ID : TRACE_ID + 16] = np.frombuffer(bytes.fromhex(trace_id(self.plan, index)), np.uint8)
+        if count >= 1_000:
+            noise, row = _Noise([self.plan.seed, index, part, 2], np.array([count]), self._words), 0
+        else:
+            noise, row = self._noise(index), place
+        fixed, tokens, span_ids = noise.of(row, count)
+        fixed[TRACE_ID : TRACE_ID + 16] = np.frombuffer(bytes.fromhex(trace_id(self.plan, index)), np.uint8)
         if parent:
-            record[PARENT : PARENT + 8] = np.frombuffer(parent, np.uint8)
+            fixed[PARENT : PARENT + 8] = np.frombuffer(parent, np.uint8)
         customer = int(chunk.customer[place])
         text = b"cust-%08dsess-%05d-%05dtenant-%05d" % (
             customer, customer % 100_000, index // 4 % 100_000, chunk.tenant[place],
         )  # fmt: skip
-        record[CUSTOMER:WORDS] = np.frombuffer(text, np.uint8)
-        words = record[WORDS:DIGITS].reshape(-1, 12)
-        words[:] = self._words[words[:, 0] + 256 * (words[:, 1].astype(np.intp) & 15)]
+        fixed[CUSTOMER:WORDS] = np.frombuffer(text, np.uint8)
         needle = chunk.needle[place]
         if needle < 3:
             word = RARE_NEEDLE if needle == 0 else CJK_NEEDLE
-            words[0] = np.frombuffer(word.encode(), np.uint8)
-        record[DIGITS:HEXES] = 48 + record[DIGITS:HEXES] % 10
-        record[HEXES:PER_SPAN] = _HEX[record[HEXES:PER_SPAN] & 15]
-        tokens = record[PER_SPAN : PER_SPAN + 4 * count].reshape(-1, 4)
-        tokens[:, 0] |= 0x80  # two-byte varints: 128..16,383 in, 128..1,023 out
-        tokens[:, 1] = tokens[:, 1] % 127 + 1
-        tokens[:, 2] |= 0x80
-        tokens[:, 3] = tokens[:, 3] % 7 + 1
+            fixed[WORDS : WORDS + 12] = np.frombuffer(word.encode(), np.uint8)
         if root_id:
-            record[span_id_base(count) + 8 * (count - 1) :][:8] = np.frombuffer(root_id, np.uint8)
+            span_ids[-8:] = np.frombuffer(root_id, np.uint8)
         times = chunk.start_ns[place] + (template.time_offsets * chunk.stretch[place]).astype(np.int64)
-        record[time_base(count) :] = times.astype("<i8").view(np.uint8)
+        record = np.concatenate((fixed, tokens, span_ids, times.astype("<i8", copy=False).view(np.uint8)))
         body = template.body.copy()
-        body[template.destinations] = record[template.sources]
+        body[template.destinations] = record.take(template.sources)
         group = FAMILIES.index(template.family) * 2 + int(chunk.environment[place])
         return _Piece(group, template, body.tobytes(), 0, count)
 

@@ -68,10 +68,6 @@ def time_base(span_count: int) -> int:
     return PER_SPAN + 12 * span_count
 
 
-def record_size(span_count: int) -> int:
-    return PER_SPAN + 28 * span_count
-
-
 def build_template(
     rng: random.Random, sampler: TextSampler, span_count: int, *, subtree: bool = False, message_mean: int = 500
 ) -> TraceTemplate:
@@ -94,8 +90,8 @@ def build_template(
         body=np.frombuffer(bytes(body), np.uint8),
         ends=tuple(ends),
         time_offsets=np.array(story.time_offsets, np.int64),
-        destinations=np.concatenate(destinations).astype(np.int32),
-        sources=np.concatenate(sources).astype(np.int32),
+        destinations=np.concatenate(destinations).astype(np.intp),
+        sources=np.concatenate(sources).astype(np.intp),
     )
 
 
