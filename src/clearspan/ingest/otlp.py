@@ -38,6 +38,7 @@ class Decoder(NamedTuple):
     limits: IngestLimits = DEFAULT_LIMITS
     prices: PriceBook | None = None
     signature: Signature | None = None
+    received_ns: int | None = None  # the time of a legacy span that states none; None: such a span is rejected
 
 
 def decode_traces_protobuf(body: bytes, decoder: Decoder) -> DecodedRequest:

@@ -16,7 +16,8 @@ distinct pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from clearspan.model.span import LLM_KINDS, LogRecord, Span, SpanContext
@@ -43,38 +44,46 @@ def summarise(
         return _summarise_logs(trace_id, logs, contexts)
     parents = tree_parents(spans)
     root = choose_root(spans, parents)
-    ordered = sorted(spans, key=lambda span: (span is not root, span.start_ns, span.span_id))
-    usage = _innermost(ordered, parents, _has_usage)
-    costs = [span.cost_pico for span in _innermost(ordered, parents, _has_cost)]
-    who = _fold_contexts(_distinct_contexts(ordered, logs, contexts))
+    ordered = sorted(spans, key=_by_start)
+    if ordered[0] is not root:
+        ordered.remove(root)
+        ordered.insert(0, root)
+    usage = _innermost([s for s in ordered if not s.usage_repeats and _states_tokens(s)], parents)
+    priced = _innermost([s for s in ordered if not s.usage_repeats and s.cost_pico is not None], parents)
+    calls = _innermost([s for s in ordered if s.kind in LLM_KINDS], parents)
     return TraceSummary(
         trace_id=trace_id,
         root_span_id=root.span_id,
         name=root.workflow_name or root.entity_name or root.name,
         kind=root.kind,
-        start_ns=min(span.start_ns for span in spans),
-        end_ns=max(span.end_ns for span in spans),
+        start_ns=min([span.start_ns for span in spans]),
+        end_ns=max([span.end_ns for span in spans]),
         span_count=len(spans),
-        llm_call_count=len(_innermost(ordered, parents, _is_llm_call)),
-        error_count=sum(span.status == "error" for span in spans),
-        unpriced_count=sum(span.cost_pico is None for span in usage),
-        prompt_tokens=_sum(span.prompt_tokens for span in usage),
-        completion_tokens=_sum(span.completion_tokens for span in usage),
-        total_tokens=_sum(span_total_tokens(span) for span in usage),
-        cached_tokens=_sum(span.cached_tokens for span in usage),
-        reasoning_tokens=_sum(span.reasoning_tokens for span in usage),
-        cost_pico=_sum(costs),
+        llm_call_count=len(calls),
+        error_count=len([span for span in spans if span.status == "error"]),
+        unpriced_count=len([span for span in usage if span.cost_pico is None]),
+        prompt_tokens=_sum([span.prompt_tokens for span in usage]),
+        completion_tokens=_sum([span.completion_tokens for span in usage]),
+        total_tokens=_sum([span_total_tokens(span) for span in usage]),
+        cached_tokens=_sum([span.cached_tokens for span in usage]),
+        reasoning_tokens=_sum([span.reasoning_tokens for span in usage]),
+        cost_pico=_sum([span.cost_pico for span in priced]),
         model=_model(root, ordered),
-        **who,
+        **_fold_contexts(_distinct_contexts(ordered, logs, contexts)),
     )
+
+
+_by_start = attrgetter("start_ns", "span_id")
 
 
 def tree_parents(spans: Sequence[Span]) -> dict[str, str | None]:
     """span_id → parent span_id within the trace, None for parentless; never a cycle. Cost O(n)."""
-    known = {span.span_id for span in spans}
-    parents = {span.span_id: span.parent_id if span.parent_id in known else None for span in spans}
+    starts = {span.span_id: span.start_ns for span in spans}
+    parents = {span.span_id: span.parent_id if span.parent_id in starts else None for span in spans}
+    # Nearly always: every child starts after its parent, and then there is no cycle to look for.
+    if all([up is None or starts[up] < starts[span_id] for span_id, up in parents.items()]):
+        return parents
     settled: set[str] = set()
-    starts: dict[str, int] | None = None
     for span_id in parents:
         path: list[str] = []
         on_path: set[str] = set()
@@ -84,7 +93,6 @@ def tree_parents(spans: Sequence[Span]) -> dict[str, str | None]:
             on_path.add(at)
             at = parents[at]
         if at is not None and at in on_path:
-            starts = starts or {span.span_id: span.start_ns for span in spans}
             first = min(path[path.index(at) :], key=lambda each: (starts[each], each))
             parents[first] = None
         settled.update(path)
@@ -113,21 +121,14 @@ def span_total_tokens(span: Span) -> int | None:
     return (span.prompt_tokens or 0) + (span.completion_tokens or 0)
 
 
-def _has_usage(span: Span) -> bool:
-    return not span.usage_repeats and span_total_tokens(span) is not None
+def _states_tokens(span: Span) -> bool:
+    return span.total_tokens is not None or span.prompt_tokens is not None or span.completion_tokens is not None
 
 
-def _has_cost(span: Span) -> bool:
-    return not span.usage_repeats and span.cost_pico is not None
-
-
-def _is_llm_call(span: Span) -> bool:
-    return span.kind in LLM_KINDS
-
-
-def _innermost(spans: Sequence[Span], parents: Mapping[str, str | None], carries: Callable[[Span], bool]) -> list[Span]:
-    """The spans that carry something and have no descendant that does. O(n): each is marked once."""
-    carriers = [span for span in spans if carries(span)]
+def _innermost(carriers: list[Span], parents: Mapping[str, str | None]) -> list[Span]:
+    """Those of the spans that have no other of them below. O(n): each is marked once."""
+    if len(carriers) < 2:
+        return carriers
     covered: set[str] = set()
     for span in carriers:
         at = parents[span.span_id]
@@ -137,7 +138,7 @@ def _innermost(spans: Sequence[Span], parents: Mapping[str, str | None], carries
     return [span for span in carriers if span.span_id not in covered]
 
 
-def _sum(values: Iterable[int | None]) -> int | None:
+def _sum(values: list[int | None]) -> int | None:
     """Sum of what is known; None when nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
@@ -145,43 +146,48 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 def _model(root: Span, ordered: Sequence[Span]) -> str | None:
     """The root's model, else the first LLM call's, else the first of any span."""
-    for span in (root, *(span for span in ordered if span.kind in LLM_KINDS), *ordered):
+    if model := root.model or root.response_model:
+        return model
+    first: str | None = None
+    for span in ordered:
         if model := span.model or span.response_model:
-            return model
-    return None
+            if span.kind in LLM_KINDS:
+                return model
+            first = first or model
+    return first
 
 
 def _distinct_contexts(
     ordered: Sequence[Span], logs: Sequence[LogRecord], contexts: Mapping[int, SpanContext]
 ) -> list[SpanContext]:
     """Each context once, in the order in which their first owners count."""
-    keys = dict.fromkeys(span.context_key for span in ordered)
-    by_time = sorted(logs, key=lambda log: (log.time_ns, log.log_hash))
-    keys.update(dict.fromkeys(log.context_key for log in by_time))
+    keys = dict.fromkeys([span.context_key for span in ordered])
+    if logs:
+        by_time = sorted(logs, key=lambda log: (log.time_ns, log.log_hash))
+        keys.update(dict.fromkeys([log.context_key for log in by_time]))
     return [contexts[key] for key in keys]
 
 
 def _fold_contexts(contexts: Sequence[SpanContext]) -> dict[str, Any]:
     """The context fields of a TraceSummary, the first non-empty value of each."""
 
-    def first(name: str) -> Any:
-        return next((value for context in contexts if (value := getattr(context, name))), None)
-
+    if len(contexts) == 1:
+        only = contexts[0]
+        return {**{name: getattr(only, name) or None for name in _WHO}, "metadata": only.metadata,
+                "tags": only.tags, "metadata_all": only.metadata}  # fmt: skip
     shown: dict[str, str] = {}
     for context in contexts:
         for key, value in context.metadata:
             shown.setdefault(key, value)
     return {
-        "customer_identifier": first("customer_identifier"),
-        "session_id": first("session_id"),
-        "thread_id": first("thread_id"),
-        "group_id": first("group_id"),
-        "environment": first("environment"),
-        "key_id": first("key_id"),
+        **{name: next((v for context in contexts if (v := getattr(context, name))), None) for name in _WHO},
         "metadata": tuple(sorted(shown.items())),
         "tags": next((context.tags for context in contexts if context.tags), ()),
         "metadata_all": tuple(sorted({pair for context in contexts for pair in context.metadata})),
     }
+
+
+_WHO = ("customer_identifier", "session_id", "thread_id", "group_id", "environment", "key_id")
 
 
 def _summarise_logs(trace_id: str, logs: Sequence[LogRecord], contexts: Mapping[int, SpanContext]) -> TraceSummary:

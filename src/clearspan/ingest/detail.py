@@ -1,0 +1,272 @@
+"""A stored record decoded for reading: everything the wire said, and what it means.
+
+Records are `payload.record_bytes`. Nothing here is stored: when a family changes its names, reading changes
+and the payload does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
+
+from clearspan.ingest import content, respan
+from clearspan.ingest.messages import Message, from_events, parse_messages
+from clearspan.ingest.metadata import json_text
+from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, WireRecord, decode_record
+from clearspan.ingest.text import readable
+from clearspan.ingest.wire import ResourceView, SpanView, any_value, attributes_of, json_like, split_attribute
+
+_STATUS: Final = ("unset", "ok", "error")
+_OPERATION_DETAILS: Final = "gen_ai.client.inference.operation.details"
+
+
+class Event(NamedTuple):
+    """Something that happened within a span."""
+
+    name: str
+    time_ns: int
+    attributes: dict[str, Any]
+
+
+class Link(NamedTuple):
+    """A span of any trace that this one points at."""
+
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Any]
+
+
+class DecodedSpan(NamedTuple):
+    """One span, whole. Values of attributes are JSON-like: see wire.json_like."""
+
+    name: str
+    span_kind: str  # OTLP's own: internal, client, server, …; "" when not OTLP
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Any]
+    events: tuple[Event, ...]
+    links: tuple[Link, ...]
+    status: str
+    status_message: str | None
+    error_message: str | None
+    resource: dict[str, Any]
+    scope_name: str
+    scope_version: str
+    schema_url: str
+    input: str | None  # text as sent, anything else as JSON
+    output: str | None
+    input_messages: list[Message]
+    output_messages: list[Message]
+    tools: list[Any]  # definitions offered to the model
+
+
+class DecodedLog(NamedTuple):
+    """One log record, whole."""
+
+    event_name: str
+    time_ns: int
+    severity_text: str
+    body: Any
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+    scope_name: str
+
+
+def decode_span(record: bytes, log_records: Sequence[bytes] = ()) -> DecodedSpan:
+    """The whole of a span.
+
+    Args:
+        record: of the span.
+        log_records: of the log records that name the span, in any order: older OTel GenAI keeps messages
+        there.
+    Raises:
+        StoreDamaged: the record cannot be read.
+    """
+    wire = decode_record(record)
+    if wire.codec == CODEC_RESPAN_SPAN:
+        return _decode_respan(wire)
+    span = WireSpan.FromString(wire.raw)
+    attributes = attributes_of(SpanView.FromString(wire.raw).attributes)
+    events = tuple(Event(each.name, each.time_unix_nano, _plain(each.attributes)) for each in span.events)
+    asked, answered = content.input_messages(attributes), content.output_messages(attributes)
+    given_in, given_out = _from_attributes(attributes)
+    if log_records and (not asked or not answered or given_in is None or given_out is None):
+        from_logs = _from_logs(log_records)
+        asked, answered = asked or from_logs[0], answered or from_logs[1]
+        given_in = given_in or _messages_text(from_logs[0])
+        given_out = given_out or _messages_text(from_logs[1])
+    scope = InstrumentationScope.FromString(wire.scope)
+    code = span.status.code
+    return DecodedSpan(
+        name=span.name,
+        span_kind=WireSpan.SpanKind.Name(span.kind)[len("SPAN_KIND_") :].lower() if 0 <= span.kind <= 5 else "",
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        attributes=attributes,
+        events=events,
+        links=tuple(Link(each.trace_id.hex(), each.span_id.hex(), _plain(each.attributes)) for each in span.links),
+        status=_STATUS[code] if 0 <= code <= 2 else "unset",
+        status_message=span.status.message or None,
+        error_message=_error_message(attributes, events, span.status.message),
+        resource=attributes_of(ResourceView.FromString(wire.resource).attributes),
+        scope_name=scope.name,
+        scope_version=scope.version,
+        schema_url=wire.schema_url,
+        input=given_in,
+        output=given_out,
+        input_messages=asked,
+        output_messages=answered,
+        tools=content.tool_definitions(attributes),
+    )
+
+
+def decode_log(record: bytes) -> DecodedLog:
+    """The whole of a log record."""
+    wire = decode_record(record)
+    log = WireLog.FromString(wire.raw)
+    attributes = _plain(log.attributes)
+    return DecodedLog(
+        event_name=log.event_name or str(attributes.get("event.name") or ""),
+        time_ns=log.time_unix_nano or log.observed_time_unix_nano,
+        severity_text=log.severity_text,
+        body=json_like(log.body),
+        attributes=attributes,
+        resource=attributes_of(ResourceView.FromString(wire.resource).attributes),
+        scope_name=InstrumentationScope.FromString(wire.scope).name,
+    )
+
+
+def input_output(record: bytes, log_records: Sequence[bytes] = ()) -> tuple[str | None, str | None]:
+    """What went into a span and what came out, as text, for list pages; decodes no more than that."""
+    wire = decode_record(record)
+    if wire.codec == CODEC_RESPAN_SPAN:
+        return respan.input_output(wire.raw)
+    found: dict[bytes, tuple[bytes, int]] = {}
+    flattened = False
+    attributes = SpanView.FromString(wire.raw).attributes
+    for attribute in attributes:
+        key, start = split_attribute(attribute)
+        if key in _RANKED:
+            found[key] = (attribute, start)
+        elif key.startswith(_FLATTENED):
+            flattened = True
+    given_in = _first(_INPUTS, found)
+    given_out = _first(_OUTPUTS, found)
+    if flattened and (given_in is None or given_out is None):
+        all_attributes = attributes_of(attributes)
+        given_in = given_in or _messages_text(content.input_messages(all_attributes))
+        given_out = given_out or _messages_text(content.output_messages(all_attributes))
+    if log_records and (given_in is None or given_out is None):
+        asked, answered = _from_logs(log_records)
+        given_in, given_out = given_in or _messages_text(asked), given_out or _messages_text(answered)
+    return given_in, given_out
+
+
+def searchable_text(record: bytes) -> str:
+    """All the text of a record that a person may look for, one value a line: what a text search means.
+
+    Escapes inside JSON texts are resolved, base64 is cut; keys of attributes and numbers are not text.
+    """
+    wire = decode_record(record)
+    if wire.codec == CODEC_RESPAN_SPAN:
+        return "\n".join(readable(respan.parse_span(wire.raw)))
+    if wire.codec == CODEC_OTLP_LOG:
+        log = WireLog.FromString(wire.raw)
+        return "\n".join((*readable(json_like(log.body)), *_texts_of(log.attributes)))
+    span = WireSpan.FromString(wire.raw)
+    lines = [span.name, *_texts_of(span.attributes)]
+    for event in span.events:
+        lines.extend(_texts_of(event.attributes))
+    lines.extend(readable(span.status.message))
+    return "\n".join(lines)
+
+
+_INPUTS: Final = tuple(key.encode() for key in content.INPUT_KEYS)
+_OUTPUTS: Final = tuple(key.encode() for key in content.OUTPUT_KEYS)
+_RANKED: Final = frozenset(_INPUTS + _OUTPUTS)
+_FLATTENED: Final = tuple(key.encode() for key in (*content.FLATTENED_INPUTS, *content.FLATTENED_OUTPUTS))
+
+
+def _first(keys: Sequence[bytes], found: Mapping[bytes, tuple[bytes, int]]) -> str | None:
+    for key in keys:
+        if key in found and (text := content.value_text(any_value(*found[key]))):
+            return text
+    return None
+
+
+def _from_attributes(attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """As input_output, from decoded attributes."""
+    given = []
+    for keys, read in (
+        (content.INPUT_KEYS, content.input_messages),
+        (content.OUTPUT_KEYS, content.output_messages),
+    ):
+        text = next((text for key in keys if (text := content.value_text(attributes.get(key)))), None)
+        given.append(text or _messages_text(read(attributes)))
+    return given[0], given[1]
+
+
+def _from_logs(log_records: Sequence[bytes]) -> tuple[list[Message], list[Message]]:
+    """(asked, answered) of a span's log records: events with a message each, or one with all of them."""
+    logs = sorted((decode_log(record) for record in log_records), key=lambda log: log.time_ns)
+    asked, answered = from_events((log.event_name, log.body) for log in logs)
+    for log in logs:
+        if log.event_name == _OPERATION_DETAILS:
+            asked = asked or parse_messages(log.attributes.get("gen_ai.input.messages"))
+            answered = answered or parse_messages(log.attributes.get("gen_ai.output.messages"), "assistant")
+    return asked, answered
+
+
+def _messages_text(messages: list[Message]) -> str | None:
+    return json_text(messages) if messages else None
+
+
+def _error_message(attributes: Mapping[str, Any], events: Sequence[Event], status_message: str) -> str | None:
+    for event in reversed(events):
+        if event.name == "exception" and (message := event.attributes.get("exception.message")):
+            return content.value_text(message)
+    return status_message or content.value_text(attributes.get("error.message"))
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    return {each.key: json_like(each.value) for each in attributes}
+
+
+def _texts_of(attributes: Any) -> list[str]:
+    return [line for each in attributes for line in _texts_of_value(each.value)]
+
+
+def _texts_of_value(value: AnyValue) -> list[str]:
+    return list(readable(value.string_value or json_like(value)))
+
+
+def _decode_respan(wire: WireRecord) -> DecodedSpan:
+    span = respan.parse_span(wire.raw)
+    start_ns, end_ns = respan.times(span)
+    given_in, given_out = respan.input_output(wire.raw)
+    error = content.value_text(span.get("error_message"))
+    return DecodedSpan(
+        name=content.value_text(span.get("span_name")) or "",
+        span_kind="",
+        start_ns=start_ns,
+        end_ns=end_ns,
+        attributes=span,
+        events=(),
+        links=(),
+        status=respan.status(span),
+        status_message=None,
+        error_message=error,
+        resource={},
+        scope_name="",
+        scope_version="",
+        schema_url="",
+        input=given_in,
+        output=given_out,
+        input_messages=parse_messages(respan.asked(span)),
+        output_messages=parse_messages(respan.answered(span), "assistant"),
+        tools=span["tools"] if isinstance(span.get("tools"), list) else [],
+    )

@@ -1,0 +1,38 @@
+"""The readable text inside JSON-like values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from clearspan.ingest.messages import parse_json
+
+_BASE64: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_-]{512,}={0,2}")
+_CUT: Final = "…"
+
+
+def cut_base64(text: str) -> str:
+    """Text without `data:` URLs and without runs of 512 or more base64 characters, each replaced by "…"."""
+    if len(text) < 512 and "base64," not in text:
+        return text
+    return _BASE64.sub(_CUT, text)
+
+
+def readable(value: Any) -> Iterator[str]:
+    """Every text inside a value. A JSON text that holds escapes is decoded, so that `\\u00fc` is found as
+    ü."""
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, str):
+            decoded = parse_json(each) if "\\" in each else each
+            if isinstance(decoded, str):
+                if decoded:
+                    yield cut_base64(decoded)
+            else:
+                stack.append(decoded)
+        elif isinstance(each, Mapping):
+            stack.extend(reversed(list(each.values())))
+        elif isinstance(each, list):
+            stack.extend(reversed(each))
