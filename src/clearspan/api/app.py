@@ -1,0 +1,81 @@
+"""The application: which routes there are, in which order, and what stands around them. Assembly only."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+import clearspan
+from clearspan.api.auth import Gate, GuessLimit, protect
+from clearspan.api.errors import Failure, failure_of, json_failure
+from clearspan.api.limits import RequestTimeout
+from clearspan.api.logs import Watch
+from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
+from clearspan.api.respan.paging import base_url
+from clearspan.api.respan.routes import add_respan_routes
+from clearspan.api.services import Services, services_of
+from clearspan.api.system import add_system_routes
+from clearspan.model.errors import ClearspanError, NotAuthenticated
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI app over these services. The caller owns them: it opens them before and closes them after."""
+    app = build_routes(services)
+    gate = Gate(services.catalog, GuessLimit(services.settings.rate_limit_wrong_keys, services.clock))
+    protect(app, gate)
+    return Watch(app, services.metrics)
+
+
+def build_routes(services: Services) -> FastAPI:
+    """The app without the gate before its routes; for `create_app` and for tests that list the routes."""
+    app = FastAPI(
+        title="Clearspan",
+        version=clearspan.__version__,
+        summary="A self-hosted store for LLM traces that deletes on request and proves it.",
+        redirect_slashes=False,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            ClearspanError: _on_error,
+            RequestTimeout: _on_error,
+            HTTPException: _on_http_error,
+        },
+    )
+    app.state.services = services
+    # Ingest first: routes are tried in order, and these are called most.
+    add_otlp_routes(app)
+    add_respan_routes(app)
+    add_system_routes(app)
+    return app
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    failure = failure_of(error)
+    if isinstance(error, NotAuthenticated):
+        base = services_of(request).settings.public_url or base_url(request)
+        message = f"Your API key is invalid or expired, please check your API key at {base.rstrip('/')}/ui/keys"
+        failure = Failure(failure.status, failure.code, message, headers=failure.headers)
+    return _shaped(request, failure)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, "http_error")
+    message = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+    return _shaped(
+        request,
+        Failure(
+            error.status_code, code, message.get(error.status_code, error.detail), headers=dict(error.headers or {})
+        ),
+    )
+
+
+def _shaped(request: Request, failure: Failure) -> Response:
+    """The failure in the words of the dialect that owns the path."""
+    return otlp_failure(request, failure) if is_otlp(request) else json_failure(failure)

@@ -1,0 +1,82 @@
+"""Prometheus figures: counts and durations only, labelled by route template, never by an id or a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# A second series for each counter, of use to nobody here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class DeletionFigures(NamedTuple):
+    """Deletions by state, and the age of the oldest that has not ended."""
+
+    by_state: dict[str, int]
+    oldest_unfinished_s: float
+
+
+class _DeletionCollector(Collector):
+    """Asks for the figures when somebody scrapes: a counter kept beside the ledger could disagree with it."""
+
+    def __init__(self, figures: Callable[[], DeletionFigures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._figures()
+        states = GaugeMetricFamily("clearspan_deletions", "Deletions by state.", labels=["state"])
+        for state, count in sorted(figures.by_state.items()):
+            states.add_metric([state], count)
+        yield states
+        yield GaugeMetricFamily(
+            "clearspan_deletions_oldest_unfinished_seconds",
+            "Age of the oldest deletion that has not ended; 0 without one.",
+            value=figures.oldest_unfinished_s,
+        )
+
+
+class Metrics:
+    """The server's figures, in a registry of their own so that two servers in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "clearspan_http_requests", "Requests by route template.", ["method", "route", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.spans = Counter(
+            "clearspan_ingest_spans",
+            "Spans and logs: accepted, repeated, rejected as invalid, refused because their trace was deleted.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("accepted", "repeated", "rejected", "refused"):
+            self.spans.labels(outcome)
+        self.commit_seconds = Histogram(
+            "clearspan_ingest_commit_seconds",
+            "From hand-over to durable, waiting for the group included.",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+            registry=self.registry,
+        )
+        self._queue = Gauge(
+            "clearspan_ingest_queue_bytes", "Bytes of requests that are not answered yet.", registry=self.registry
+        )
+
+    def watch_queue(self, queued_bytes: Callable[[], int]) -> None:
+        """Show this function's value as the queue's size."""
+        self._queue.set_function(queued_bytes)
+
+    def watch_deletions(self, figures: Callable[[], DeletionFigures]) -> None:
+        """Show these figures of the ledger."""
+        self.registry.register(_DeletionCollector(figures))
+
+    def render(self) -> bytes:
+        """The exposition text. May read the catalog: run it in a thread."""
+        return generate_latest(self.registry)

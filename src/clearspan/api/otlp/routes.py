@@ -1,0 +1,91 @@
+"""OTLP over HTTP: traces and logs, protobuf and JSON, on every path that clients have been seen to use."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clearspan.api.auth import Permission, requires
+from clearspan.api.errors import Failure, UnsupportedMedia
+from clearspan.api.intake import Decode, receive
+from clearspan.api.otlp.replies import JSON, PROTOBUF, Partial, export_reply, failure_reply
+from clearspan.api.routing import add_plain_routes, spellings
+from clearspan.ingest.otlp import (
+    decode_logs_json,
+    decode_logs_protobuf,
+    decode_traces_json,
+    decode_traces_protobuf,
+)
+from clearspan.model.errors import NotFound
+
+TRACE_PATHS = ("/v1/traces", "/api/v1/traces", "/api/v2/traces", "/v2/traces")
+LOG_PATHS = ("/v1/logs", "/api/v1/logs", "/api/v2/logs", "/v2/logs")
+IMAGE_PATHS = tuple(f"{path}/{{trace_id}}/spans/{{span_id}}/images" for path in TRACE_PATHS)
+
+_OWNED = frozenset(spellings(*TRACE_PATHS, *LOG_PATHS))
+_PROTOBUF_TYPES = frozenset({PROTOBUF, "application/protobuf"})
+
+
+@requires(Permission.INGEST)
+async def export_traces(request: Request) -> Response:
+    """An ExportTraceServiceRequest. Answers 200 once the spans are on disk, with what was left out and why."""
+    protobuf = is_protobuf(request)
+    decode = decode_traces_protobuf if protobuf else decode_traces_json
+    return await _export(request, decode, protobuf=protobuf, logs=False)
+
+
+@requires(Permission.INGEST)
+async def export_logs(request: Request) -> Response:
+    """An ExportLogsServiceRequest; log records without a trace are not kept."""
+    protobuf = is_protobuf(request)
+    decode = decode_logs_protobuf if protobuf else decode_logs_json
+    return await _export(request, decode, protobuf=protobuf, logs=True)
+
+
+@requires(Permission.INGEST)
+async def upload_image(request: Request) -> Response:
+    """Where OpenLLMetry asks for a place to put images. There is none, and it goes on at once when told so."""
+    raise NotFound("Images are not stored apart from their spans.")
+
+
+async def _export(request: Request, decode: Decode, *, protobuf: bool, logs: bool) -> Response:
+    received = await receive(request, decode)
+    noun = "log records" if logs else "spans"
+    partial = Partial(received.rejected + received.refused, received.message(noun))
+    return export_reply(partial, protobuf=protobuf, logs=logs)
+
+
+def is_protobuf(request: Request) -> bool:
+    """Whether the request speaks protobuf; False: JSON.
+
+    Raises:
+        UnsupportedMedia: neither.
+    """
+    kind = _media_type(request)
+    if kind in _PROTOBUF_TYPES:
+        return True
+    if kind == JSON:
+        return False
+    raise UnsupportedMedia(f"Content-Type must be {PROTOBUF} or {JSON}.")
+
+
+def is_otlp(request: Request) -> bool:
+    """Whether an OTLP route took the request, so that errors are answered in OTLP's words."""
+    return getattr(request.scope.get("route"), "path", None) in _OWNED
+
+
+def otlp_failure(request: Request, failure: Failure) -> Response:
+    """An error in the encoding of the request; protobuf when that is unclear, as it is OTLP's default."""
+    return failure_reply(failure, protobuf=_media_type(request) != JSON)
+
+
+def add_otlp_routes(app: FastAPI) -> None:
+    """Register all spellings of all paths."""
+    add_plain_routes(app, "POST", TRACE_PATHS, export_traces)
+    add_plain_routes(app, "POST", LOG_PATHS, export_logs)
+    add_plain_routes(app, "POST", IMAGE_PATHS, upload_image)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()

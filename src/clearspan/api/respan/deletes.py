@@ -1,0 +1,105 @@
+"""Respan's traces API, the deleting half. What is removed, when, and how it is proved is `clearspan.deletion`'s."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clearspan.api.auth import Permission, principal_of, requires
+from clearspan.api.bodies import read_json_object
+from clearspan.api.respan.convert import Json
+from clearspan.api.respan.filters import parse_filters
+from clearspan.api.respan.params import parse_environment, parse_trace_id
+from clearspan.api.respan.traces import json_response, request_window
+from clearspan.api.respan.window import EffectiveWindow, open_window
+from clearspan.api.services import services_of
+from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.result import DeletionResult, render_message, render_message_for_one
+from clearspan.model.errors import InvalidFilter
+
+DIALECT = "respan"
+
+
+@requires(Permission.DELETE)
+async def bulk_delete(request: Request) -> Response:
+    """Delete every trace that the filters match, at most 1,000, and answer exact counts.
+
+    The filters are required. Nothing is deleted when one of them cannot be understood, or when more traces match.
+    Sending the same request again is harmless: what is gone is not found again.
+    """
+    services, principal = services_of(request), principal_of(request)
+    body = await read_json_object(request)
+    where = parse_filters(body.get("filters"), body.get("operator"), fields="bulk_delete")
+    if where is None:
+        raise InvalidFilter(
+            "filters is required and must not be empty; nothing was deleted.",
+            code="empty_filter",
+            fields=("filters",),
+        )
+    window = request_window(request, services)
+    deletion = DeletionRequest(
+        org_id=principal.org_id,
+        requested_by=principal.key_id,
+        dialect=DIALECT,
+        scope=principal.scope_for_read(parse_environment(request.query_params)),
+        selection=ByFilter(where),
+        window=window.window,
+        window_is_implicit=window.is_default,
+        matches_max=services.settings.delete_traces_max,
+        idempotency_key=_idempotency_key(request),
+    )
+    result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
+    message = render_message(result)
+    if window.is_default and result.matched:
+        message = f"{message}. {window.sentence()}"
+    return _deletion_response(_counts(result) | {"message": message}, result, window)
+
+
+@requires(Permission.DELETE)
+async def delete_trace(request: Request) -> Response:
+    """Delete every copy of one trace that the key may delete. An unknown id is a 200 that says so."""
+    services, principal, query = services_of(request), principal_of(request), request.query_params
+    trace_id = parse_trace_id(request.path_params["trace_unique_id"], for_write=True)
+    window = open_window(query.get("start_time"), query.get("end_time"))
+    deletion = DeletionRequest(
+        org_id=principal.org_id,
+        requested_by=principal.key_id,
+        dialect=DIALECT,
+        scope=principal.scope_for_read(parse_environment(query)),
+        selection=ByIds((trace_id,)),
+        window=window.window,
+        idempotency_key=_idempotency_key(request),
+    )
+    result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
+    body = _counts(result) | {"message": render_message_for_one(result, trace_id)}
+    return _deletion_response(body, result, window)
+
+
+def _counts(result: DeletionResult) -> Json:
+    """The five keys without `message`; `deletion_id` and `state` are ours, every client model keeps them."""
+    errors = []
+    if result.held:
+        errors.append(f"{result.held} traces are held and were not deleted")
+    if result.failed:
+        errors.append(f"{result.failed} traces are hidden but could not be erased; see {result.deletion_id}")
+    return {
+        "success_count": result.hidden,
+        "error_count": result.held + result.failed,
+        "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],
+        "deleted_count": result.hidden,
+        "deletion_id": result.deletion_id,
+        "state": str(result.state),
+    }
+
+
+def _deletion_response(body: Json, result: DeletionResult, window: EffectiveWindow) -> Response:
+    headers = {
+        "Clearspan-Deletion-Id": result.deletion_id,
+        "Clearspan-Deletion-State": str(result.state),
+        "Location": f"/v1/deletions/{result.deletion_id}",
+    }
+    return json_response(body, window, headers)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    return request.headers.get("idempotency-key") or None

@@ -1,0 +1,78 @@
+"""Adding routes: each path once with and once without its trailing slash, neither ever redirected.
+
+curl does not follow redirects, and a client that does may turn a POST into a GET on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class RestRoute:
+    """One operation of a REST dialect; `path` is its canonical spelling, the one the API's description shows.
+
+    Attributes:
+        aliases: other paths of the same operation, not described.
+        openapi: what the description says beyond the endpoint's docstring: parameters, requestBody, responses.
+    """
+
+    methods: tuple[str, ...]
+    path: str
+    endpoint: Endpoint
+    tag: str
+    aliases: tuple[str, ...] = ()
+    is_described: bool = True
+    openapi: dict[str, Any] = field(default_factory=dict)
+
+
+class PlainRoute(Route):
+    """A Starlette route that puts itself into the scope, as FastAPI's own do: logs and errors ask which it was."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
+
+
+def add_rest_routes(app: FastAPI, routes: Sequence[RestRoute]) -> None:
+    """Register REST operations in their order: the first that matches a path takes it."""
+    for route in routes:
+        for spelling in spellings(route.path, *route.aliases):
+            for method in route.methods:
+                described = route.is_described and spelling == route.path and method == route.methods[0]
+                app.add_api_route(
+                    spelling,
+                    route.endpoint,
+                    methods=[method],
+                    tags=[route.tag],
+                    response_class=Response,
+                    response_model=None,
+                    include_in_schema=described,
+                    operation_id=route.endpoint.__name__,
+                    openapi_extra=route.openapi or None,
+                )
+
+
+def add_plain_routes(app: FastAPI, method: str, paths: Sequence[str], endpoint: Endpoint) -> None:
+    """Register a plain Starlette endpoint, past FastAPI's layers: for ingest, where they would cost."""
+    for spelling in spellings(*paths):
+        app.router.routes.append(PlainRoute(spelling, endpoint, methods=[method]))
+
+
+def spellings(*paths: str) -> list[str]:
+    """Every path as given, and with its trailing slash added or taken away."""
+    out: list[str] = []
+    for path in paths:
+        other = path.rstrip("/") if path.endswith("/") else path + "/"
+        out += [path] if path == "/" else [path, other]
+    return out

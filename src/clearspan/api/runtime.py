@@ -1,0 +1,125 @@
+"""Opening everything a server needs, in order, and closing it in the reverse of that order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from sqlalchemy import func, select
+
+from clearspan.api.gateway import IngestGateway, ThreadPool, WriterClient
+from clearspan.api.metrics import DeletionFigures, Metrics
+from clearspan.api.services import Services
+from clearspan.catalog import Catalog
+from clearspan.catalog.tables import job
+from clearspan.deletion.execute import Deleter
+from clearspan.deletion.records import KIND, CatalogRecords
+from clearspan.deletion.state import DeletionState
+from clearspan.ingest.pricing import PriceBook
+from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
+from clearspan.settings import Settings
+from clearspan.store.port import DeletionStore, TraceReader
+from clearspan.store.sqlite.open import open_store
+from clearspan.store.sqlite.text_index import signature
+
+DELETE_THREADS = 8
+
+
+@contextmanager
+def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
+    """The services over the embedded store in `settings.data`; unfinished deletions go on at once.
+
+    Args:
+        catalog: open, and left open: the caller's.
+    Raises:
+        DataDirectoryLocked: another server uses the data directory.
+        StoreDamaged: the store is not ours or newer than this program.
+        InvalidInput: the price file cannot be read.
+    """
+    prices = PriceBook(settings.prices_file)
+    store = open_store(
+        settings.data,
+        catalog.tombstone_secret,
+        group_spans_max=settings.commit_spans_max,
+        checkpoint_bytes=settings.wal_checkpoint_bytes,
+    )
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        yield stack.enter_context(
+            assemble(
+                settings,
+                catalog,
+                reader=store.reader,
+                deletions=store.deletions,
+                writer=store.writer,
+                is_writing=lambda: store.writer.is_alive,
+                prices=prices,
+            )
+        )
+
+
+@contextmanager
+def assemble(
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    reader: TraceReader,
+    deletions: DeletionStore,
+    writer: WriterClient,
+    is_writing: Callable[[], bool] = lambda: True,
+    prices: PriceBook | None = None,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+) -> Iterator[Services]:
+    """Services over any store. Threads started here end with the `with` block; the store is the caller's."""
+    clock, ids, metrics = clock or SystemClock(), ids or SystemIds(), Metrics()
+    gateway = IngestGateway(
+        writer, clock, queue_bytes_max=settings.queue_bytes_max, on_commit=metrics.commit_seconds.observe
+    )
+    records = CatalogRecords(catalog, clock, ids)
+    deleter = Deleter(deletions, records, clock, ids, secret=catalog.tombstone_secret)
+    reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
+    metrics.watch_queue(lambda: gateway.queued_bytes)
+    metrics.watch_deletions(lambda: deletion_figures(catalog, records, clock))
+    with ExitStack() as stack:
+        for part in (reads, gateway, deleter, deletes):
+            stack.callback(part.close)
+        deleter.resume()
+        deleter.start()
+        yield Services(
+            settings=settings,
+            catalog=catalog,
+            reader=reader,
+            gateway=gateway,
+            deleter=deleter,
+            clock=clock,
+            ids=ids,
+            metrics=metrics,
+            reads=reads,
+            deletes=deletes,
+            is_writing=is_writing,
+            prices=prices,
+            signature=signature,
+        )
+
+
+def deletion_figures(catalog: Catalog, records: CatalogRecords, clock: Clock) -> DeletionFigures:
+    """Every deletion by state, states without one included, and how long the oldest open one has waited."""
+    unfinished = records.unfinished_deletions()
+    with catalog.database.read() as db:
+        ended = {
+            row.state: row.n
+            for row in db.execute(
+                select(job.c.state, func.count().label("n")).where(job.c.kind == KIND).group_by(job.c.state)
+            )
+        }
+    by_state = dict.fromkeys(map(str, DeletionState), 0)
+    by_state |= Counter(str(each.state) for each in unfinished)
+    by_state |= {
+        str(DeletionState.VERIFIED): ended.get("done", 0),
+        str(DeletionState.FAILED): ended.get("failed", 0),
+        str(DeletionState.CANCELLED): ended.get("cancelled", 0),
+    }
+    since = min((min(each.times_ns.values()) for each in unfinished if each.times_ns), default=None)
+    return DeletionFigures(by_state, 0.0 if since is None else max(0.0, (clock.now_ns() - since) / 1e9))

@@ -1,0 +1,52 @@
+"""What the endpoints work with, in one frozen value that the app carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from clearspan.api.gateway import IngestGateway, ThreadPool
+from clearspan.api.metrics import Metrics
+from clearspan.catalog import Catalog
+from clearspan.deletion.execute import Deleter
+from clearspan.ingest.batch import Signature
+from clearspan.ingest.pricing import PriceBook
+from clearspan.model.clock import Clock, IdSource
+from clearspan.settings import Settings
+from clearspan.store.port import TraceReader
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that endpoints share.
+
+    Attributes:
+        reads: threads for the store's reader and the catalog, each with a connection of its own.
+        deletes: threads that wait for deletions; apart from the readers', which they would block for seconds.
+        is_writing: whether the writer can take batches now.
+        prices: what a model call costs; None: costs are what the sources say.
+        signature: makes the text of spans searchable; None: it is not.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    reader: TraceReader
+    gateway: IngestGateway
+    deleter: Deleter
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    reads: ThreadPool
+    deletes: ThreadPool
+    is_writing: Callable[[], bool]
+    prices: PriceBook | None = None
+    signature: Signature | None = None
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the app that handles a request."""
+    services = connection.app.state.services
+    assert isinstance(services, Services)
+    return services

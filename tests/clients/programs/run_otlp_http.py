@@ -1,0 +1,30 @@
+"""The stock OpenTelemetry SDK with its OTLP/HTTP exporter, configured by the standard variables only.
+
+Environment: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, _HEADERS, _COMPRESSION; TRACE_NAME. Prints the trace id.
+"""
+
+import json
+import os
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+tracer = provider.get_tracer("test")
+
+with tracer.start_as_current_span(os.environ["TRACE_NAME"], attributes={"user.id": "user-1"}) as root:
+    trace_id = format(root.get_span_context().trace_id, "032x")
+    with tracer.start_as_current_span("chat gpt-4o-mini") as span:
+        span.set_attribute("gen_ai.operation.name", "chat")
+        span.set_attribute("gen_ai.request.model", "gpt-4o-mini")
+        span.set_attribute("gen_ai.usage.input_tokens", 1187)
+        span.set_attribute("gen_ai.usage.output_tokens", 42)
+    with tracer.start_as_current_span("broken") as span:
+        span.record_exception(ValueError("no such order"))
+        span.set_status(2, "no such order")
+flushed = provider.force_flush()
+provider.shutdown()
+print(json.dumps({"trace_id": trace_id, "flushed": flushed}))
