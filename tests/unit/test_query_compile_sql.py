@@ -49,9 +49,11 @@ def compiled() -> list[dict[str, Any]]:
     for name, values in SAMPLES.items():
         for operator in sorted(ALLOWED[find_field(name)[0].type]):
             for count in (1, 2) if operator in EQUALITY else (0,) if operator in PRESENCE else (1,):
-                sql, params = compile_where(condition(name, operator, *values[:count]), project_ids=(1, 2))
-                shown = [param.decode() if isinstance(param, bytes) else param for param in params]
-                rows.append({"field": name, "operator": operator, "values": count, "sql": sql, "params": shown})
+                expr = condition(name, operator, *values[:count])
+                ways = {compile_where(expr, project_ids=(1, 2)), compile_where(expr, project_ids=None)}
+                for sql, params in sorted(ways, reverse=True):
+                    shown = [param.decode() if isinstance(param, bytes) else param for param in params]
+                    rows.append({"field": name, "operator": operator, "values": count, "sql": sql, "params": shown})
     return rows
 
 

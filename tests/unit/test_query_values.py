@@ -157,7 +157,7 @@ def test_isnull_takes_one_truth_value(given: tuple[object, ...]) -> None:
 
 
 def test_metadata_is_ordered_as_text_and_never_as_numbers() -> None:
-    assert column_values("metadata__day", "gte", "2026-01-01")[2:] == ("2026-01-01",)
+    assert column_values("metadata__day", "gte", "2026-01-01") == ("day", "2026-01-01")
     with pytest.raises(InvalidFilter, match="10 comes before 9"):
         make("metadata__n", "gt", 3)
 
