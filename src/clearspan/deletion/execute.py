@@ -159,12 +159,12 @@ class Deleter:
             self._catalog.take_over()
         jobs = self._catalog.unfinished_deletions()
         for job in jobs:
-            if self._catalog.lease_deletion(job.deletion_id):
-                if job.state is _S.PLANNED and self._store.progress(job.deletion_id) is None:
-                    # Nothing was hidden, nobody was told it was, and no transaction of the dead process is left.
-                    self._save(job, _S.CANCELLED, problem="interrupted_before_hiding")
-                else:
-                    self._enqueue(_Task(job))
+            mine = self._catalog.lease_deletion(job.deletion_id)
+            if mine and job.state is _S.PLANNED and self._store.progress(job.deletion_id) is None:
+                # Nothing was hidden, nobody was told it was, and no transaction of the dead process is left.
+                self._save(job, _S.CANCELLED, problem="interrupted_before_hiding")
+            else:
+                self._enqueue(_Task(job, due_s=self._clock.monotonic_s() + (0.0 if mine else RETRY_S[-1])))
         return len(jobs)
 
     def start(self) -> None:
@@ -226,7 +226,7 @@ class Deleter:
     def _wait(self, task: _Task, deadline: float) -> None:
         """Until the task is over or the deadline has passed; does the work itself while no thread does."""
         if self._thread is None:
-            self.run_due(deadline)
+            self._work_until_over(task, deadline)
             return
         with self._changed:
             while not task.is_over and not self._closing:
@@ -234,6 +234,17 @@ class Deleter:
                 if left <= 0:
                     return
                 self._changed.wait(left)
+
+    def _work_until_over(self, task: _Task, deadline: float) -> None:
+        while not task.is_over and self._clock.monotonic_s() < deadline:
+            due = self._next_due()
+            if due is not None:
+                self._advance(due)
+                continue
+            with self._changed:
+                if task in self._queue or task.job.deletion_id not in self._tasks:
+                    return  # it waits for its time, or is not ours
+                self._changed.wait(0.05)  # another caller has it in hand
 
     # -- accepting --------------------------------------------------------------------------------------------
 
@@ -416,7 +427,7 @@ class Deleter:
         if now < task.lease_s:
             return
         if not self._catalog.lease_deletion(task.job.deletion_id):
-            raise _Stuck("leased_elsewhere")
+            raise Conflict("This deletion is in another server's hands.", code=_MOVED)
         task.lease_s = now + LEASE_RENEWAL_S
 
 

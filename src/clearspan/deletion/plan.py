@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -32,9 +32,9 @@ class Plan:
 
     deletion_id: str
     request: DeletionRequest
-    traces: tuple[PlannedTrace, ...]  # sorted by trace_pk
+    traces: tuple[PlannedTrace, ...] = field(repr=False)  # sorted by trace_pk
     planned: dict[str, int]  # target → rows that belong to those traces
-    salt: bytes  # of the two hashes below; kept beside the plain request and erased with it
+    salt: bytes = field(repr=False)  # of the two hashes below; kept beside the plain request and erased with it
 
     @property
     def where(self) -> Expr | None:

@@ -30,6 +30,7 @@ _FIXED = (
 )  # fmt: skip
 _MOVING = ("moves", "hidden", "no_longer_matching", "already_absent", "purged", "remaining", "problem")
 _SHARE = "share"
+_ERROR_CHARS = 64  # of the job's column; the ledger row has all of it
 
 
 class CatalogRecords:
@@ -74,7 +75,7 @@ class CatalogRecords:
                 raise Conflict("This deletion was moved by another process.", code="lease_lost")
             _append(db, now_ns, before, job, {})
             if job.state in FINAL:
-                jobs.finish(db, now_ns, claimed, _FINISHED[job.state], error=job.problem)
+                jobs.finish(db, now_ns, claimed, _FINISHED[job.state], error=job.problem and job.problem[:_ERROR_CHARS])
                 del self._claimed[job.deletion_id]
             else:
                 self._claimed[job.deletion_id] = jobs.advance(

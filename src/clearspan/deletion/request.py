@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from clearspan.model.trace import Scope, Window
@@ -28,18 +28,19 @@ class DeletionRequest:
     """One request, the same for every dialect and rule.
 
     `selection`, `window`, `reason` and `idempotency_key` may hold personal data. They are kept in the trace store until
-    the data they speak of is purged, then erased with it; the Catalog, the ledger and the logs never see them.
+    the data they speak of is purged, then erased with it; the Catalog, the ledger and the logs never see them, and
+    `repr` leaves them out.
     """
 
     org_id: int
     requested_by: str  # public id of the API key, or the name of a rule or command
     dialect: str  # "respan", "native", "cli", …
     scope: Scope  # what the caller may see: nothing else can be deleted
-    selection: ByFilter | ByIds
+    selection: ByFilter | ByIds = field(repr=False)
     window: Window = ANY_TIME  # on the trace's start time; a filter needs both bounds or `delete_all`
     window_is_implicit: bool = False  # a default stands in for a bound: every answer then tells the window
     delete_all: bool = False  # the caller said in so many words that no window bounds the filter
-    reason: str | None = None
+    reason: str | None = field(default=None, repr=False)
     expected_count: int | None = None  # refuse unless exactly so many traces match
     matches_max: int | None = None  # refuse if more match: the dialect's limit
-    idempotency_key: str | None = None  # same key and request → the same deletion
+    idempotency_key: str | None = field(default=None, repr=False)  # same key and request → the same deletion

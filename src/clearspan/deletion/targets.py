@@ -40,7 +40,7 @@ TARGETS: Final = (
     Target("context", Home.TRACES, ("context",), "customer, session, environment, metadata of spans"),
     Target("metadata", Home.TRACES, ("metadata",), "metadata pairs that filters search"),
     Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
-    Target("text_signature", Home.TRACES, ("text_signature",), "bit signatures of the text in a block"),
+    Target("text_signature", Home.TRACES, ("text_doc", "text_slice"), "which hashed trigrams occur in the wire bytes"),
     Target("share", Home.CATALOG, ("share",), "public links to a trace, by keyed hash"),
 )
 
@@ -49,11 +49,23 @@ EXEMPT: Final = {
     "manifest": "trace_pks; the trace ids in it are erased by settle",
     "hidden": "trace_pks; a row goes with its trace",
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
-    "purge_batch": "counts",
+    "purge_batch": "rows removed per target",
     "trace_count": "numbers of visible traces an hour; a row that has come down to 0 is removed",
+    "text_segment": "numbers of segments of the text index",
     "store_fact": "the store's own counters",
 }
 """Tables of traces.db that hold nothing of a purged trace, and why."""
+
+CATALOG_EXEMPT: Final = {
+    "instance": "the installation's own id and secret",
+    "organisation": "tenants, not their traces",
+    "app_user": "who may use the server, not whom traces speak of",
+    "project": "names of projects",
+    "api_key": "digests of keys",
+    "ledger_entry": "counts, states, times, keyed and salted hashes; catalog.bodies refuses free text",
+    "job": "as the ledger: counts, states, times, hashes",
+}
+"""Tables of catalog.db that hold nothing of a trace, and why."""
 
 RESIDUES: Final = (
     Residue("write-ahead log of traces.db", "settle truncates it after the last purge batch, before `purged` is said"),

@@ -1,0 +1,103 @@
+"""What is refused before anything happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clearspan.deletion import guard
+from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.model.errors import ClearspanError, Conflict, InvalidFilter, Unguarded
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition, Expr, Group
+from clearspan.query.fields import BY_NAME
+from clearspan.query.operators import Operator
+
+SOME = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, ("anna",))
+NOTHING_ASKED = Group("AND", ())
+
+
+def request(selection: ByFilter | ByIds, **fields: Any) -> DeletionRequest:
+    return DeletionRequest(
+        org_id=1, requested_by="key_1", dialect="native", scope=Scope((1,)), selection=selection, **fields
+    )
+
+
+def refusal(asked: DeletionRequest, matched: int | None = None) -> ClearspanError | None:
+    """What the guards object; None: they let it pass."""
+    try:
+        for check_request in guard.BEFORE_PLAN:
+            check_request(asked)
+        if matched is not None:
+            for check_matches in guard.AFTER_PLAN:
+                check_matches(asked, matched)
+    except ClearspanError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        None,
+        NOTHING_ASKED,
+        Group("AND", (NOTHING_ASKED, Group("AND", (NOTHING_ASKED,)))),
+        Group("OR", (SOME, NOTHING_ASKED)),
+    ],
+)
+def test_a_filter_that_excludes_nothing_is_refused(where: Expr | None) -> None:
+    error = refusal(request(ByFilter(where), delete_all=True))
+    assert isinstance(error, InvalidFilter)
+    assert error.code == "empty_filter"
+
+
+def test_no_ids_are_refused() -> None:
+    assert isinstance(refusal(request(ByIds(()))), InvalidFilter)
+
+
+@pytest.mark.parametrize("window", [Window(), Window(1, None), Window(None, 1)])
+def test_a_filter_needs_two_bounds_or_the_word_for_none(window: Window) -> None:
+    error = refusal(request(ByFilter(SOME), window=window))
+    assert isinstance(error, Unguarded)
+    assert error.code == "unbounded_window"
+    assert refusal(request(ByFilter(SOME), window=window, delete_all=True)) is None
+    assert refusal(request(ByIds(("t",)), window=window)) is None
+
+
+def test_a_bounded_filter_passes() -> None:
+    assert refusal(request(ByFilter(SOME), window=Window(1, 2))) is None
+    assert refusal(request(ByFilter(Group("OR", (SOME, Group("OR", ())))), window=Window(1, 2))) is None
+
+
+def test_the_dialects_limit_is_all_or_nothing() -> None:
+    asked = request(ByIds(("t",)), matches_max=1000)
+    assert refusal(asked, 1000) is None
+    error = refusal(asked, 1001)
+    assert isinstance(error, Unguarded)
+    assert "1,000" in error.message
+
+
+def test_without_a_limit_of_its_own_a_request_has_ours() -> None:
+    asked = request(ByIds(("t",)))
+    assert guard.plan_limit(asked) == guard.PLAN_MAX
+    assert refusal(asked, guard.PLAN_MAX) is None
+    assert isinstance(refusal(asked, guard.PLAN_MAX + 1), Unguarded)
+    assert guard.plan_limit(request(ByIds(("t",)), matches_max=10**9)) == guard.PLAN_MAX
+
+
+def test_an_expected_count_must_be_met() -> None:
+    asked = request(ByIds(("t",)), expected_count=3)
+    assert refusal(asked, 3) is None
+    for matched in (0, 2, 4):
+        error = refusal(asked, matched)
+        assert isinstance(error, Conflict)
+        assert error.code == "expected_count_mismatch"
+    assert isinstance(refusal(request(ByIds(("t",)), expected_count=0), 1), Conflict)
+
+
+def test_refusals_hold_no_value_of_the_request() -> None:
+    asked = request(ByFilter(SOME), reason="because of anna", window=Window())
+    error = refusal(asked)
+    assert error is not None
+    assert "anna" not in error.message
