@@ -12,33 +12,52 @@ from clearspan.model.errors import InvalidFilter
 from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.query.compile_sql import compile_where
 
-NAMES = st.sampled_from(
-    ["customer_identifier", "error_count", "model", "latency", "metadata__k", "text", "g", "\ud800", ""]
-)
-WORDS = st.sampled_from(["=", "not", "IN", "gt", "contains", "isnull", "empty", "regex", "", None, 7])
 JOINS = st.sampled_from(["AND", "or"])
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=3), JOINS)
-VALUES = st.one_of(LEAVES, st.lists(LEAVES, max_size=3))
-
-
-def conditions(**more: Any) -> st.SearchStrategy[dict[str, Any]]:
-    optional = {"operator": WORDS, "value": VALUES, "connector": LEAVES, "extra": LEAVES}
-    return st.fixed_dictionaries(more, optional=optional)
-
-
-def bundles(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    params = st.dictionaries(NAMES, inner, max_size=3)
-    bundle = st.fixed_dictionaries({"filter_params": params}, optional={"connector": LEAVES})
-    return st.one_of(bundle, st.lists(inner, max_size=3), LEAVES)
-
-
-MEMBERS = st.recursive(conditions(), bundles, max_leaves=8)
-FILTERS = st.one_of(
-    st.dictionaries(NAMES, MEMBERS, max_size=4), st.lists(conditions(field=NAMES), max_size=3), MEMBERS, VALUES
+ANYTHING = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2)
+)
+WORDS = st.sampled_from(["regex", "", None, 7, "IS_NULL"])
+ODD_CONDITIONS = st.fixed_dictionaries(
+    {}, optional={"operator": WORDS, "value": ANYTHING, "connector": LEAVES, "extra": LEAVES}
 )
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+def good_conditions(words: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"operator": st.sampled_from(words), "value": values})
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3)
+GOOD = {
+    "customer_identifier": good_conditions(["=", "not", "IN", "icontains", "empty"], st.sampled_from(["", ["a"], "b"])),
+    "error_count": good_conditions(["", ">", "LTE", "!="], st.integers() | st.floats(-1e9, 1e9).map(lambda x: [x])),
+    "metadata__k": good_conditions(["eq", "not_contains", "startswith"], TEXT | TEXT.map(lambda x: [x])),
+    "model": good_conditions(["in", "not_in"], st.lists(TEXT, min_size=1, max_size=3)),
+    "latency": good_conditions(["lt", "gte"], st.floats(0, 10)),
+    "start_time": good_conditions([">=", "<"], st.datetimes().map(lambda at: at.isoformat())),
+}
+
+
+def levels(bundles: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A level of mostly good members; one now and then is odd."""
+    good = {name: one | st.lists(one, min_size=1, max_size=2) for name, one in GOOD.items()}
+    odd = {"model ": ODD_CONDITIONS, "\ud800": ODD_CONDITIONS, "trace_unique_id": ODD_CONDITIONS | ANYTHING}
+    usual = st.fixed_dictionaries({}, optional=good | {"bundle": bundles})
+    return usual | usual | usual | st.fixed_dictionaries({}, optional=good | odd | {"bundle": bundles})
+
+
+def bundles_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({"filter_params": levels(inner)}, optional={"connector": JOINS | JOINS | LEAVES})
+
+
+LEVELS = levels(st.recursive(bundles_of(GOOD["model"]), bundles_of, max_leaves=4))
+LISTED = LEVELS.map(
+    lambda level: [{"field": name, **one} for name, one in level.items() if isinstance(one, dict) and name != "bundle"]
+)
+FILTERS = LEVELS | LISTED | ANYTHING
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
 @given(FILTERS, st.sampled_from([None, "AND", "or", "xor"]), st.sampled_from(["list", "bulk_delete"]))
 def test_any_json_is_a_tree_or_a_refusal(filters: Any, operator: Any, fields: Any) -> None:
     try:
