@@ -1,0 +1,1 @@
+"""The filter language: fields, operators, syntax tree, SQL compiler, plain-Python oracle, words, pages."""
