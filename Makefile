@@ -16,7 +16,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
 
 run: setup-run ## start the server with a demo project on http://127.0.0.1:8321
-	@exec $(BIN)/clearspan serve --host $(HOST) --port $(PORT) --data $(DATA) --demo
+	@CLEARSPAN_LOG_LEVEL=$${CLEARSPAN_LOG_LEVEL:-warning} exec $(BIN)/clearspan serve --host $(HOST) --port $(PORT) --data $(DATA) --demo
 
 test: lint types pytest ## style, types and every default test
 
