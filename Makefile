@@ -9,6 +9,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8321
 DATA ?= data
 WORKERS ?= 2
+# Client libraries that the default tests run, each in an environment of its own; the long tests run all.
+CLIENTS := respan-api-0.1.49 respan-tracing-2.24.0 otlp-http-1.45.2
 
 .PHONY: help run test test-long pytest lint types format bench bench-peers lock clean setup-run setup-test
 
@@ -21,9 +23,11 @@ run: setup-run ## start the server with a demo project on http://127.0.0.1:8321
 test: lint types pytest ## style, types and every default test
 
 pytest: setup-test
+	$(BIN)/python tests/clients/venvs.py $(CLIENTS)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" tests
 
 test-long: setup-test ## the heavy variants as well
+	$(BIN)/python tests/clients/venvs.py
 	$(BIN)/python -m pytest -n $(WORKERS) tests
 
 lint: setup-test ## ruff
