@@ -1,0 +1,149 @@
+"""`clearspan serve`: open the data directory, listen, print where and with which key, stop cleanly on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clearspan.api.app import create_app
+from clearspan.api.logs import configure_logging
+from clearspan.api.runtime import open_services
+from clearspan.catalog import Catalog, OwnerKey
+from clearspan.model.errors import ClearspanError
+from clearspan.settings import Settings, check_bind, load_settings, unknown_variables
+
+BACKLOG = 1024
+_log = logging.getLogger("clearspan.serve")
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for HTTP; 0 takes a free one.", show_default="8321")] = None,
+    grpc_port: Annotated[
+        str | None, typer.Option(help="Port for OTLP over gRPC, or `off`.", show_default="off")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data directory.", show_default="data")] = None,
+    demo: Annotated[
+        bool | None, typer.Option("--demo", help="Load recorded traces into a project named `demo`.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML).", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print address and key as one JSON object.")] = False,
+) -> None:
+    """Start the server. It stops on SIGTERM or Ctrl-C, after the requests at hand."""
+    options = {"host": host, "port": port, "grpc_port": grpc_port, "data": data, "demo": demo}
+    try:
+        settings = load_settings(options, config=config)
+        run(settings, as_json=as_json)
+    except (ClearspanError, OSError, RuntimeError) as error:
+        typer.echo(f"clearspan: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def run(settings: Settings, *, as_json: bool = False) -> None:
+    """Serve until a signal asks to stop.
+
+    Raises:
+        InvalidInput: a setting, or an address that others can reach while no key exists.
+        DataDirectoryLocked: another server uses the data directory.
+        OSError: the address is taken.
+    """
+    configure_logging(settings.log_level)
+    for name in unknown_variables(os.environ):
+        _log.warning("the environment variable %s sets nothing", name)
+    with ExitStack() as stack:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        catalog = stack.enter_context(Catalog.open(settings.data))
+        check_bind(settings.host, key_exists=settings.api_key is not None or catalog.has_valid_key())
+        port = _free_port(settings.host, settings.port)
+        services = stack.enter_context(open_services(settings, catalog))
+        owner_key = catalog.ensure_owner_key(settings.api_key)
+        base_url = url_of(settings.host, port)
+        print(_announcement(base_url, owner_key, as_json=as_json), flush=True)
+        if settings.demo:
+            from clearspan.demo.show import start_demo  # rich: 70 ms and 8 MiB that others need not pay
+
+            start_demo(url_of(settings.host, port, local=True), settings.data)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_listen(create_app(services), settings, port))
+
+
+async def _listen(app: Any, settings: Settings, port: int) -> None:
+    """Serve in this process and loop until SIGTERM or SIGINT; running requests are answered first.
+
+    Embedded rather than with Granian's own worker process: one process less (25 MiB), and signals, the writer
+    process and the threads of this process have one owner.
+    """
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    server = Server(
+        app,
+        address=settings.host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        backlog=BACKLOG,
+        backpressure=settings.connections_max,
+        websockets=False,
+        log_enabled=False,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def url_of(host: str, port: int, *, local: bool = False) -> str:
+    """The server's address as a URL.
+
+    Args:
+        local: as a client of this machine reaches it, also when the server listens on every address.
+    """
+    if local and host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port` if nobody listens on it; any free one for 0.
+
+    Granian sets SO_REUSEPORT: without this a second server would share the address, and requests, with the first.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        return int(probe.getsockname()[1])
+
+
+def _announcement(base_url: str, owner_key: OwnerKey, *, as_json: bool) -> str:
+    if as_json:
+        import json
+
+        path = None if owner_key.path is None else str(owner_key.path)
+        return json.dumps({"url": base_url, "key": owner_key.secret, "key_file": path})
+    lines = [f"Clearspan listens on {base_url}"]
+    if owner_key.secret:
+        lines += [
+            f"API key   {owner_key.secret}",
+            f"          shown this once; also in {owner_key.path}, readable by you only",
+        ]
+    elif owner_key.path is not None:
+        lines.append(f"API key   in {owner_key.path}")
+    return "\n".join(lines)
