@@ -18,7 +18,7 @@ from clearspan.ingest.messages import Message, from_events, parse_messages
 from clearspan.ingest.metadata import json_text
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, WireRecord, decode_record
 from clearspan.ingest.text import readable
-from clearspan.ingest.wire import ResourceView, SpanView, any_value, attributes_of, json_like, split_attribute
+from clearspan.ingest.wire import ResourceView, SpanView, any_value, attribute_key, attributes_of, json_like
 
 _STATUS: Final = ("unset", "ok", "error")
 _OPERATION_DETAILS: Final = "gen_ai.client.inference.operation.details"
@@ -145,13 +145,13 @@ def input_output(record: bytes, log_records: Sequence[bytes] = ()) -> tuple[str 
     wire = decode_record(record)
     if wire.codec == CODEC_RESPAN_SPAN:
         return respan.input_output(wire.raw)
-    found: dict[bytes, tuple[bytes, int]] = {}
+    found: dict[bytes, bytes] = {}
     flattened = False
     attributes = SpanView.FromString(wire.raw).attributes
     for attribute in attributes:
-        key, start = split_attribute(attribute)
+        key, _ = attribute_key(attribute)
         if key in _RANKED:
-            found[key] = (attribute, start)
+            found[key] = attribute
         elif key.startswith(_FLATTENED):
             flattened = True
     given_in = _first(_INPUTS, found)
@@ -191,9 +191,9 @@ _RANKED: Final = frozenset(_INPUTS + _OUTPUTS)
 _FLATTENED: Final = tuple(key.encode() for key in (*content.FLATTENED_INPUTS, *content.FLATTENED_OUTPUTS))
 
 
-def _first(keys: Sequence[bytes], found: Mapping[bytes, tuple[bytes, int]]) -> str | None:
+def _first(keys: Sequence[bytes], found: Mapping[bytes, bytes]) -> str | None:
     for key in keys:
-        if key in found and (text := content.value_text(any_value(*found[key]))):
+        if key in found and (text := content.value_text(any_value(found[key]))):
             return text
     return None
 

@@ -7,7 +7,7 @@ access. The dict stops learning at `_LEARNED_MAX`, so that a sender of endless n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -15,16 +15,20 @@ import msgspec
 
 from clearspan.ingest import semconv
 from clearspan.ingest.metadata import Pair, flatten, parse_object, scalar_text, unknown_pair
-from clearspan.ingest.wire import any_scalar, any_value, value_start
+from clearspan.ingest.wire import any_scalar, any_value
 from clearspan.model.usage import is_count, pico_from_usd
 
+WirePair = tuple[str, str | bytes]
+"""A metadata pair, or the name and bytes of an attribute that holds several."""
+
 Reader = Callable[[bytes, int], Any]
-Collector = Callable[[bytes, int, "list[Pair]"], None]
+Collector = Callable[[bytes, int, "list[WirePair]"], None]
 Rule = tuple[int, int, Reader, Collector | None]
 
 _LEARNED_MAX: Final = 20_000
 _LEARNED_KEY_BYTES_MAX: Final = 256
 _TAGS_MAX: Final = 64
+_COUNT_MAX: Final = 2**53
 _OBJECT_CHARS_MAX: Final = 256 * 1024
 
 SLOTS: Final[dict[str, int]] = {field.name: i for i, field in enumerate(semconv.FIELDS)}
@@ -32,51 +36,57 @@ UNRANKED: Final = 255
 NO_SLOT: Final = -1
 
 
-def read_text(attribute: bytes, start: int) -> str | None:
+def read_text(attribute: bytes, at: int) -> str | None:
     """Text within TEXT_CHARS_MAX, a number in its JSON form; None for nothing, "" and Logfire's stand-in."""
-    value = any_scalar(attribute, start)
-    if isinstance(value, str):
-        if not value or value.startswith(semconv.SCRUBBED):
+    value = any_scalar(attribute, at)
+    if type(value) is str:
+        if not value or (value[0] == "[" and value.startswith(semconv.SCRUBBED)):
             return None
         return value if len(value) <= semconv.TEXT_CHARS_MAX else value[: semconv.TEXT_CHARS_MAX]
     return None if value is None else scalar_text(value)
 
 
-def read_object(attribute: bytes, start: int) -> str | None:
+def read_object(attribute: bytes, at: int) -> str | None:
     """The text of an attribute that holds an object in some notation, uncut; None when it is absurdly
     long."""
-    value = any_scalar(attribute, start)
+    value = any_scalar(attribute, at)
     return value if isinstance(value, str) and 0 < len(value) <= _OBJECT_CHARS_MAX else None
 
 
-def read_number(attribute: bytes, start: int) -> float | None:
+def read_number(attribute: bytes, at: int) -> float | None:
     """A finite number ≥ 0, also when it comes as text."""
-    return parse_number(any_scalar(attribute, start))
+    return parse_number(any_scalar(attribute, at))
 
 
-def read_count(attribute: bytes, start: int) -> int | None:
+def read_count(attribute: bytes, at: int) -> int | None:
     """A whole number from 0 to 2⁵³, also when it comes as a double or as text."""
-    return parse_count(any_scalar(attribute, start))
+    value = any_scalar(attribute, at)
+    return value if type(value) is int and 0 <= value <= _COUNT_MAX else parse_count(value)
 
 
-def read_money(attribute: bytes, start: int) -> int | None:
+def read_money(attribute: bytes, at: int) -> int | None:
     """US dollars ≥ 0 → pico-dollars."""
-    return parse_money(any_scalar(attribute, start))
+    return parse_money(any_scalar(attribute, at))
 
 
-def read_flag(attribute: bytes, start: int) -> bool | None:
+def read_flag(attribute: bytes, at: int) -> bool | None:
     """A boolean, also as text."""
-    return parse_flag(any_scalar(attribute, start))
+    return parse_flag(any_scalar(attribute, at))
 
 
-def read_tags(attribute: bytes, start: int) -> tuple[str, ...] | None:
-    """A list of texts, a JSON list in a text, or names joined by ", "."""
-    return parse_tags(any_value(attribute, start))
+def read_raw(attribute: bytes, at: int) -> bytes:
+    """The attribute itself: tags are decoded only for a context that is new in its request."""
+    return attribute
 
 
-def read_kind(attribute: bytes, start: int) -> str | None:
+def decode_tags(attribute: bytes) -> tuple[str, ...]:
+    """Tags of an attribute that holds a list of texts, a JSON list in a text, or names joined by ", "."""
+    return parse_tags(any_value(attribute)) or ()
+
+
+def read_kind(attribute: bytes, at: int) -> str | None:
     """One of model.span.KINDS; None for an undefined word, so that a lesser attribute may say more."""
-    value = any_scalar(attribute, start)
+    value = any_scalar(attribute, at)
     return semconv.parse_kind(value) if isinstance(value, str) else None
 
 
@@ -139,40 +149,48 @@ _READERS: Final[dict[str, Reader]] = {
     "number": read_number,
     "money": read_money,
     "flag": read_flag,
-    "tags": read_tags,
+    "tags": read_raw,
     "kind": read_kind,
 }
 
 
-def _collect_named(name: str, attribute: bytes, start: int, pairs: list[Pair]) -> None:
+def _collect_named(name: str, attribute: bytes, at: int, pairs: list[WirePair]) -> None:
     """An attribute that is one metadata value, or an object of them."""
-    value = any_scalar(attribute, start)
+    value = any_scalar(attribute, at)
     if isinstance(value, str):
         pairs.append((name, value))
     elif value is None:
-        pairs.extend(flatten(any_value(attribute, start), name))
+        pairs.extend(flatten(any_value(attribute), name))
     else:
         pairs.append((name, scalar_text(value)))
 
 
-def _collect_object(name: str, attribute: bytes, start: int, pairs: list[Pair]) -> None:
-    """An attribute that holds all metadata as one object; when it does not, it is one value like any
-    other."""
-    value = any_value(attribute, start)
-    found = parse_object(value) if isinstance(value, str) else value
-    if isinstance(found, dict):
-        pairs.extend(flatten(found))
-    elif isinstance(value, str | int | float | bool) and (pair := unknown_pair(name, value)):
-        pairs.append(pair)
+def _collect_object(name: str, attribute: bytes, at: int, pairs: list[WirePair]) -> None:
+    """An attribute that holds all metadata as one object; decoded later, as tags are."""
+    pairs.append((name, attribute))
 
 
-def _collect_unknown(name: str, attribute: bytes, start: int, pairs: list[Pair]) -> None:
+def decode_pairs(pairs: list[WirePair]) -> Iterator[Pair]:
+    """Metadata pairs with the objects among them flattened; what should be one and is not is a value like others."""
+    for name, value in pairs:
+        if isinstance(value, str):
+            yield name, value
+            continue
+        decoded = any_value(value)
+        found = parse_object(decoded) if isinstance(decoded, str) else decoded
+        if isinstance(found, dict):
+            yield from flatten(found)
+        elif isinstance(decoded, str | int | float | bool) and (pair := unknown_pair(name, decoded)):
+            yield pair
+
+
+def _collect_unknown(name: str, attribute: bytes, at: int, pairs: list[WirePair]) -> None:
     """An attribute outside the table and its noise."""
-    if pair := unknown_pair(name, any_scalar(attribute, start)):
+    if pair := unknown_pair(name, any_scalar(attribute, at)):
         pairs.append(pair)
 
 
-def _no_reader(attribute: bytes, start: int) -> None:
+def _no_reader(attribute: bytes, at: int) -> None:
     return None
 
 
@@ -212,23 +230,29 @@ _EMPTY_SLOTS: Final[list[Any]] = [None] * len(SLOTS)
 _NO_RANKS: Final[list[int]] = [UNRANKED] * len(SLOTS)
 
 
-def read_attributes(attributes: Any) -> tuple[list[Any], list[int], list[Pair]]:
-    """One pass over repeated KeyValue bytes: (values by slot, rank of each by slot, metadata pairs)."""
-    slots, ranks, pairs = _EMPTY_SLOTS[:], _NO_RANKS[:], []  # type: tuple[list[Any], list[int], list[Pair]]
+def read_attributes(attributes: Any) -> tuple[list[Any], list[int], list[WirePair]]:
+    """One pass over repeated KeyValue bytes: (values by slot, rank of each by slot, metadata pairs).
+
+    Keys of over 127 bytes and KeyValues in an odd layout are not promoted; the payload keeps them.
+    """
+    slots, ranks, pairs = _EMPTY_SLOTS[:], _NO_RANKS[:], []  # type: tuple[list[Any], list[int], list[WirePair]]
     rules_of = RULES
-    for attribute in attributes:
-        if len(attribute) < 2 or attribute[0] != 0x0A or (size := attribute[1]) > 0x7F:
-            continue  # no key, or one over 127 bytes: kept in the payload, not promoted
-        rules = rules_of[attribute[2 : size + 2]]
-        if rules is None:
-            continue
-        start = value_start(attribute, size + 2)
-        for slot, rank, read, collect in rules:
-            if collect is not None:
-                collect(attribute, start, pairs)
-            elif rank < ranks[slot]:
-                value = read(attribute, start)
-                if value is not None:
-                    slots[slot] = value
-                    ranks[slot] = rank
+    try:
+        for attribute in attributes:
+            at = attribute[1] + 2
+            rules = rules_of[attribute[2:at]]
+            if rules is None:
+                continue
+            if attribute[0] != 0x0A or at > 0x81:
+                continue  # not a key after all: looked at only here, for most attributes are not promoted
+            for slot, rank, read, collect in rules:
+                if collect is not None:
+                    collect(attribute, at, pairs)
+                elif rank < ranks[slot]:
+                    value = read(attribute, at)
+                    if value is not None:
+                        slots[slot] = value
+                        ranks[slot] = rank
+    except IndexError:  # a KeyValue without key and value has no byte at all
+        return read_attributes([each for each in attributes if len(each) > 1])
     return slots, ranks, pairs

@@ -18,6 +18,19 @@ _VARIABLE: Final = re.compile(
 )
 
 
+_NAMED: Final = re.compile(r"([A-Za-z_][\w.]*)\(")
+
+
+def specific_class(error_class: str | None, message: str | None) -> str | None:
+    """The class of an error; where the source only says `Exception`, the one its message begins with.
+
+    LangSmith reports `Exception` for everything and writes the repr, `RateLimitError('…')`, as the message.
+    """
+    if error_class == "Exception" and message and (named := _NAMED.match(message)):
+        return named.group(1)
+    return error_class
+
+
 def error_fingerprint(error_class: str | None, message: str | None) -> str | None:
     """16 hex digits that are equal for errors of one class and message shape; None when nothing is known.
 

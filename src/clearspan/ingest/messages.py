@@ -22,6 +22,7 @@ Message = dict[str, Any]
 _decode = msgspec.json.Decoder().decode
 _INDEX_MAX: Final = 10_000
 _DEPTH_MAX: Final = 12
+_MESSAGE_KEYS: Final = frozenset({"role", "content", "parts", "message", "tool_calls"})
 
 
 def parse_json(value: Any) -> Any:
@@ -52,14 +53,16 @@ def parse_messages(value: Any, role: str = "user") -> list[Message]:
     for key in ("messages", "input", "choices", "output", "generations"):
         inner = value.get(key)
         if isinstance(inner, list) or (isinstance(inner, str) and key in ("input", "output")):
-            system = value.get("instructions") or value.get("system")
-            head = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
-            return head + parse_messages(inner, role)
+            return _system(value, role) + parse_messages(inner, role)
     if isinstance(value.get("prompt"), str):
-        system = value.get("system")
-        head = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
-        return [*head, {"role": role, "content": value["prompt"]}]
-    return _from_item(value, role)
+        return [*_system(value, role), {"role": role, "content": value["prompt"]}]
+    return _from_item(value, role) if _MESSAGE_KEYS & set(value) else []
+
+
+def _system(value: Mapping[str, Any], role: str) -> list[Message]:
+    """The instructions that a request carries apart from its messages; an answer only repeats them."""
+    system = value.get("instructions") or value.get("system")
+    return [{"role": "system", "content": system}] if role == "user" and isinstance(system, str) and system else []
 
 
 def _from_item(item: Any, role: str) -> list[Message]:

@@ -10,10 +10,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from clearspan.ingest import semconv
-from clearspan.ingest.dispatch import SLOTS, UNRANKED, parse_count, read_attributes
-from clearspan.ingest.failure import error_fingerprint
+from clearspan.ingest.dispatch import (
+    SLOTS,
+    UNRANKED,
+    WirePair,
+    decode_pairs,
+    decode_tags,
+    parse_count,
+    read_attributes,
+)
+from clearspan.ingest.failure import error_fingerprint, specific_class
 from clearspan.ingest.limits import IngestLimits
-from clearspan.ingest.metadata import Pair, canonical_pairs, parse_object
+from clearspan.ingest.metadata import canonical_pairs, parse_object
 from clearspan.ingest.origin import Origin, source_salt
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.wire import EventView, LogView, ResourceView, SpanView, attributes_of
@@ -174,7 +182,7 @@ class Promoter:
         self.contexts[key] = context
         return key
 
-    def _context_key(self, slots: list[Any], pairs: list[Pair], source: Source) -> int:
+    def _context_key(self, slots: list[Any], pairs: list[WirePair], source: Source) -> int:
         parts = (
             slots[_CUSTOMER],
             slots[_EMAIL],
@@ -184,12 +192,13 @@ class Promoter:
             slots[_GROUP],
             self.origin.environment or slots[_ENVIRONMENT] or source.environment,
             self.origin.key_id,
-            slots[_TAGS] or (),
+            slots[_TAGS],
             tuple(pairs),
         )
         key = self._context_keys.get(parts)
         if key is None:
-            key = self.context_key(SpanContext(*parts[:-1], canonical_pairs(pairs)))
+            tags = decode_tags(slots[_TAGS]) if slots[_TAGS] is not None else ()
+            key = self.context_key(SpanContext(*parts[:-2], tags, canonical_pairs(decode_pairs(pairs))))
             self._context_keys[parts] = key
         return key
 
@@ -245,9 +254,10 @@ def hex_id(value: bytes, size: int, what: str) -> str:
     """
     if len(value) != size:
         raise InvalidPayload(f"missing {what}" if not value else f"{what} of {len(value)} bytes, not {size}")
-    if not any(value):
-        raise InvalidPayload(f"all-zero {what}")
-    return value.hex()
+    text = value.hex()
+    if text.strip("0"):
+        return text
+    raise InvalidPayload(f"all-zero {what}")
 
 
 def _times(start_ns: int, end_ns: int) -> tuple[int, int]:
@@ -298,8 +308,8 @@ def _outcome(
     if wire != "error":
         return wire, None, None
     details = attributes_of(EventView.FromString(exception).attributes) if exception is not None else {}
-    error_class = slots[_ERROR_CLASS] or _text(details.get("exception.type"))
     message = _text(details.get("exception.message")) or status.message or slots[_ERROR_MESSAGE]
+    error_class = specific_class(slots[_ERROR_CLASS] or _text(details.get("exception.type")), message)
     return wire, error_class, error_fingerprint(error_class, message)
 
 

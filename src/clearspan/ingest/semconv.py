@@ -293,8 +293,9 @@ def parse_kind(word: str) -> str | None:
     the call to the model, and what is around the steps (`ai.generateText`) is a chain, for it may hold many
     of them.
     """
-    if not word.startswith("ai."):
-        return KIND_WORDS.get(word) or KIND_WORDS.get(word.lower())
+    known = KIND_WORDS.get(word)
+    if known is not None or not word.startswith("ai."):
+        return known or KIND_WORDS.get(word.lower())
     if word == "ai.toolCall":
         return "tool"
     if not is_vercel_step(word):
@@ -328,8 +329,14 @@ METADATA_RENAMED: Final[dict[str, str]] = {
 METADATA_TOO: Final = frozenset({"user_id", "session_id", "customer_identifier", "session_identifier"})
 """Promoted names that are an application's own words: they are its metadata as well."""
 
-METADATA_NEVER: Final = ("langsmith.metadata.LANGSMITH_", "langsmith.metadata.usage_metadata")
-"""Keys under a metadata prefix that describe the client's set-up or repeat what is promoted."""
+METADATA_NEVER: Final = (
+    "langsmith.metadata.LANGSMITH_",
+    "langsmith.metadata.ls_invocation_params",
+    "langsmith.metadata.usage_metadata",
+    "ai.telemetry.metadata.tags",
+    "traceloop.association.properties.tags",
+)
+"""Beginnings of keys under a metadata prefix that describe the client's set-up or repeat what is promoted."""
 
 NOISE_NAMESPACES: Final = frozenset({
     "ai", "gen_ai", "llm", "openinference", "input", "output", "embedding", "retrieval", "reranker", "tool",

@@ -26,13 +26,14 @@ def readable(value: Any) -> Iterator[str]:
     while stack:
         each = stack.pop()
         if isinstance(each, str):
-            decoded = parse_json(each) if "\\" in each else each
+            decoded = parse_json(each) if "\\" in each or '"blob"' in each else each
             if isinstance(decoded, str):
                 if decoded:
                     yield cut_base64(decoded)
             else:
                 stack.append(decoded)
         elif isinstance(each, Mapping):
-            stack.extend(reversed(list(each.values())))
+            is_blob = each.get("type") == "blob"  # a part of OTel GenAI: its content is base64
+            stack.extend([inner for key, inner in reversed(list(each.items())) if not (is_blob and key == "content")])
         elif isinstance(each, list):
             stack.extend(reversed(each))
