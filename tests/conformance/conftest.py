@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clearspan.store.memory import MemoryStore
+from clearspan.testing.local_store import LocalTraceWriter, open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores
 
 
@@ -16,8 +17,14 @@ def make_memory_store(_: Path) -> Stores:
     return Stores(store, store, store)
 
 
+def make_sqlite_store(folder: Path) -> Stores:
+    store = open_local_store(folder, TOMBSTONE_SECRET)
+    return Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)
+
+
 FACTORIES: dict[str, Callable[[Path], Stores]] = {
     "memory": make_memory_store,
+    "sqlite": make_sqlite_store,
 }
 
 

@@ -22,11 +22,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from clearspan.query.ast import Expr
-from clearspan.query.page import OffsetPage, SortKey
-
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
+from clearspan.query.ast import Expr
+from clearspan.query.page import OffsetPage, SortKey
 
 
 class WriteOutcome(NamedTuple):

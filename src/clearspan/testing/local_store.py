@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,27 +18,45 @@ from clearspan.store.sqlite.reader import SqliteReader
 
 
 class LocalWriter:
-    """What WriterClient offers, without the process."""
+    """What WriterClient offers, without the process: one call at a time, from any thread."""
 
     def __init__(self, options: Options) -> None:
-        self.service = Service(options)
+        self._service = Service(options)
+        self._lock = threading.Lock()
         self.is_alive = True
         self.restarts = 0
 
+    def write_now(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
+        """As `write`, without waiting for anybody."""
+        with self._lock:
+            return self._service.write(batches, received_ns=received_ns)
+
     async def write(self, batches: Sequence[TraceBatch], received_ns: int) -> list[WriteOutcome]:
-        return self.service.write(list(batches), received_ns)
+        return self.write_now(batches, received_ns=received_ns)
 
     def submit(self, batches: Sequence[TraceBatch], received_ns: int) -> Future[list[WriteOutcome]]:
         future: Future[list[WriteOutcome]] = Future()
-        future.set_result(self.service.write(list(batches), received_ns))
+        future.set_result(self.write_now(batches, received_ns=received_ns))
         return future
 
     def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
-        return getattr(self.service, name)(*args)
+        with self._lock:
+            return getattr(self._service, name)(*args)
 
     def close(self) -> None:
-        self.is_alive = False
-        self.service.close()
+        with self._lock:
+            self.is_alive = False
+            self._service.close()
+
+
+class LocalTraceWriter:
+    """port.TraceWriter over a LocalWriter."""
+
+    def __init__(self, writer: LocalWriter) -> None:
+        self._writer = writer
+
+    def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
+        return self._writer.write_now(batches, received_ns=received_ns)
 
 
 def open_local_store(data: Path, tombstone_secret: bytes = bytes(32)) -> SqliteStore:

@@ -73,9 +73,7 @@ def hide(
     return outcome
 
 
-def _still_matching(
-    conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, pks: str
-) -> set[int]:
+def _still_matching(conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, pks: str) -> set[int]:
     found: set[int] = set()
     for project_id in scope.project_ids:
         plan = select.plan(scope, project_id, where, window, entry=select.Entry.GIVEN)
@@ -166,12 +164,14 @@ def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> dict[str
     for target, sql, params in (
         (
             "span",
-            "DELETE FROM span WHERE trace_pk = ?1 AND span_id IN (SELECT span_id FROM span WHERE trace_pk = ?1 LIMIT ?2)",
+            "DELETE FROM span WHERE trace_pk = ?1 "
+            "AND span_id IN (SELECT span_id FROM span WHERE trace_pk = ?1 LIMIT ?2)",
             (trace_pk, rows_max),
         ),
         (
             "log",
-            "DELETE FROM log WHERE trace_pk = ?1 AND log_hash IN (SELECT log_hash FROM log WHERE trace_pk = ?1 LIMIT ?2)",
+            "DELETE FROM log WHERE trace_pk = ?1 "
+            "AND log_hash IN (SELECT log_hash FROM log WHERE trace_pk = ?1 LIMIT ?2)",
             (trace_pk, rows_max),
         ),
         (

@@ -36,10 +36,16 @@ _DANGLING = {
     "log without trace": "SELECT count(*) FROM log WHERE trace_pk NOT IN (SELECT trace_pk FROM trace)",
     "context without trace": "SELECT count(*) FROM context WHERE trace_pk NOT IN (SELECT trace_pk FROM trace)",
     "metadata without trace": "SELECT count(*) FROM metadata WHERE trace_pk NOT IN (SELECT trace_pk FROM trace)",
-    "block without trace": f"SELECT count(*) FROM block WHERE block_id >> {BLOCK_BITS} NOT IN (SELECT trace_pk FROM trace)",
+    "block without trace": (
+        f"SELECT count(*) FROM block WHERE block_id >> {BLOCK_BITS} NOT IN (SELECT trace_pk FROM trace)"
+    ),
     "hidden mark without trace": "SELECT count(*) FROM hidden WHERE trace_pk NOT IN (SELECT trace_pk FROM trace)",
-    "hidden mark without deletion": "SELECT count(*) FROM hidden WHERE deletion_no NOT IN (SELECT deletion_no FROM deletion)",
-    "tombstone without deletion": "SELECT count(*) FROM tombstone WHERE deletion_no NOT IN (SELECT deletion_no FROM deletion)",
+    "hidden mark without deletion": (
+        "SELECT count(*) FROM hidden WHERE deletion_no NOT IN (SELECT deletion_no FROM deletion)"
+    ),
+    "tombstone without deletion": (
+        "SELECT count(*) FROM tombstone WHERE deletion_no NOT IN (SELECT deletion_no FROM deletion)"
+    ),
     "settled deletion with plain request": "SELECT count(*) FROM deletion WHERE settled AND request IS NOT NULL",
     "settled deletion with trace ids": (
         "SELECT count(*) FROM manifest JOIN deletion USING (deletion_no) WHERE settled AND trace_id IS NOT NULL"
@@ -143,7 +149,8 @@ def _trace_faults(conn: apsw.Connection, row: tuple[object, ...]) -> Iterator[st
         yield "metadata index holds exactly the pairs of the spans"
     held: set[tuple[int, object]] = set()
     for block_id, data in conn.execute(
-        f"SELECT block_id, data FROM block WHERE block_id >= ?1 << {BLOCK_BITS} AND block_id < (?1 + 1) << {BLOCK_BITS}",
+        "SELECT block_id, data FROM block "
+        f"WHERE block_id >= ?1 << {BLOCK_BITS} AND block_id < (?1 + 1) << {BLOCK_BITS}",
         (trace_pk,),
     ):
         try:

@@ -56,9 +56,7 @@ class Listing:
         arms = [f"SELECT t.trace_pk AS pk, {sort.field.sql} AS sort_key FROM {p.table} WHERE {p.sql}" for p in plans]
         # SQLite takes NULL for the smallest value, so descending has it last anyway, and plain DESC can use an index.
         nulls = " NULLS LAST" if sort.field.nullable and not sort.descending else ""
-        sql = (
-            " UNION ALL ".join(arms) + f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
-        )
+        sql = " UNION ALL ".join(arms) + f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
         params = [value for plan in plans for value in plan.params]
         found: list[int] = []
         try:
@@ -102,9 +100,7 @@ class Listing:
 
     def _ordered_plans(self, sort: SortKey, page: OffsetPage, total: int) -> list[Plan]:
         """Each project read in the order of the sort, where that visits less than sorting all matches would."""
-        visible = count_visible(
-            self._conn, self._scope, self._window if sort.field.name == "start_time" else Window()
-        )
+        visible = count_visible(self._conn, self._scope, self._window if sort.field.name == "start_time" else Window())
         wanted = page.offset + page.page_size
         index = select.walk_index(sort, wanted=wanted, total=total, all_visible=visible)
         if index is None or self._search.candidates_of(self._where) is not None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from clearspan.faults import fault
 from clearspan.files.vfs import Checkpointer, create_database, open_writer
 from clearspan.model.errors import ClearspanError, Overloaded
 from clearspan.model.span import TraceBatch
+from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite import erase, text_index, textsearch, wire
 from clearspan.store.sqlite.schema import migrate
 from clearspan.store.sqlite.writer import Writer
@@ -30,6 +32,8 @@ from clearspan.store.sqlite.writer import Writer
 PAGE_SIZE = 8192
 IDLE_S = 0.05
 """How long the socket must be silent before the process looks for background work."""
+COMMITS_A_SEAL = 2
+"""Under load, one segment of the text index (248 traces) may be sealed every so many commits of up to 2,000 spans."""
 
 
 class Options(NamedTuple):
@@ -55,6 +59,7 @@ class Service:
         textsearch.register(self.conn)
         self._options = options
         self._writer = Writer(self.conn, options.tombstone_secret)
+        self._commits = 0
         self._log_pages = 0
         self.conn.set_wal_hook(self._note_log_size)
         self._page_size = int(self.conn.pragma("page_size"))
@@ -63,7 +68,9 @@ class Service:
         self._log_pages = pages
         return apsw.SQLITE_OK
 
-    def write(self, batches: list[TraceBatch], received_ns: int) -> list[Any]:
+    def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
+        """See port.TraceWriter.write."""
+        self._commits += 1
         return self._writer.write(batches, received_ns=received_ns)
 
     def hide(self, *args: Any) -> Any:
@@ -93,6 +100,12 @@ class Service:
         if not outcome.busy:
             self._log_pages = 0
         return not outcome.busy
+
+    def keep_up(self) -> None:
+        """The upkeep that must go on under load, a bounded piece after each commit."""
+        if self._commits % COMMITS_A_SEAL == 0:
+            text_index.seal_next(self.conn)
+        self.checkpoint_if_long()
 
     def checkpoint_if_long(self) -> None:
         """Keep the write-ahead log short; readers may delay it, but not for ever."""
@@ -156,7 +169,7 @@ class Loop:
                     self._commit_group()
                     self._call(request_id, body)
             self._commit_group()
-            self._service.checkpoint_if_long()
+            self._service.keep_up()
 
     def _readable(self, timeout_s: float) -> bool:
         return bool(select.select((self._sock,), (), (), timeout_s)[0])
@@ -168,7 +181,7 @@ class Loop:
             return
         fault("writer.before_commit")
         try:
-            outcomes = self._service.write([b for _, _, batches in group for b in batches], group[0][1])
+            outcomes = self._service.write([b for _, _, batches in group for b in batches], received_ns=group[0][1])
         except Exception as error:
             _die_if_disk_failed(error)
             for request in group:
@@ -183,7 +196,7 @@ class Loop:
 
     def _commit_alone(self, request_id: int, received_ns: int, batches: list[TraceBatch]) -> None:
         try:
-            outcomes = self._service.write(batches, received_ns)
+            outcomes = self._service.write(batches, received_ns=received_ns)
         except Exception as error:
             self._answer_error(request_id, error)
         else:

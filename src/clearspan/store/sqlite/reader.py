@@ -109,7 +109,15 @@ class SqliteReader:
 
     def root_records(self, rows: Sequence[TraceRow]) -> dict[int, tuple[bytes | None, list[bytes]]]:
         with self.snapshot() as conn:
-            return {row.trace_pk: _root_record(conn, row) for row in rows}
+            visible = {
+                pk
+                for (pk,) in conn.execute(
+                    "SELECT trace_pk FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?)) "
+                    "AND trace_pk NOT IN (SELECT trace_pk FROM hidden)",
+                    (orjson.dumps([row.trace_pk for row in rows]).decode(),),
+                )
+            }  # a deletion may have come between the list and this call
+            return {row.trace_pk: _root_record(conn, row) for row in rows if row.trace_pk in visible}
 
     def plan(
         self, scope: Scope, where: Expr | None, window: Window, *, received_before_ns: int, limit: int

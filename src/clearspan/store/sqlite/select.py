@@ -170,6 +170,4 @@ def _means_errors(part: Condition) -> bool:
     if part.field.name != "error_count" or not part.values:
         return False
     least = min(int(value) if isinstance(value, bool) else value for value in part.values if not isinstance(value, str))
-    return (part.operator is Operator.GT and least >= 0) or (
-        part.operator in {Operator.GTE, *_POSITIVE} and least > 0
-    )
+    return (part.operator is Operator.GT and least >= 0) or (part.operator in {Operator.GTE, *_POSITIVE} and least > 0)

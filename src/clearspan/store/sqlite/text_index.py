@@ -1,7 +1,7 @@
-"""Which traces may contain a text: signatures of byte trigrams, bit-sliced.
+"""Which traces may contain a text: bit-sliced signatures of 4-byte grams.
 
-A signature is a bitmap of 16,384 bits; a bit is set when some trigram of the records' bytes (ASCII letters in lower
-case) hashes to it. A trace is a candidate for a needle when all bits of the needle's trigrams are set; the reader
+A signature is a bitmap of 16,384 bits; a bit is set when some four neighbouring bytes of the records (ASCII letters in
+lower case) hash to it. A trace is a candidate for a needle when all bits of the needle's grams are set; the reader
 then looks at its text. There are false candidates and, by the rules of `query_bits`, no missed ones.
 
 New signatures are staged as they come. Later a segment of 248 neighbouring traces is sealed: transposed, so that a
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from clearspan.model.errors import StoreDamaged
 
+GRAM_BYTES: Final = 4
 BITS: Final = 16_384
 SIGNATURE_BYTES: Final = BITS // 8
 SEGMENT_TRACES: Final = 248  # 31 bytes a row, so that 256 rows fill a page of 8 KiB but for its header
@@ -40,16 +41,20 @@ SETTLED_TRACES: Final = 2_048
 """A segment is sealed when this many traces are newer than its last: by then late spans are rare."""
 LATE_ROWS_MAX: Final = 8_192
 """Late signatures may wait until there are so many; each costs a search about 1 µs."""
-QUERY_BITS_MAX: Final = 8
-"""More would cost a search more than the false candidates they spare."""
+QUERY_BITS_MAX: Final = 10
+LOOK_COST_SEGMENTS: Final = 20
+"""Unpacking a trace to look at its text costs as much as reading one bit of so many segments."""
 
 Bits = NDArray[np.uint8]
 
 _LOWER: Final = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 _MULTIPLIER: Final = 0x9E3779B1  # 2^32 / golden ratio, odd
 _SHIFT: Final = 32 - BITS.bit_length() + 1
-# In lower-cased bytes, at any depth of nesting: a pair of surrogates, one code unit, an escaped slash.
-_JSON_ESCAPE: Final = re.compile(rb"\\+u(d[89ab][0-9a-f]{2})\\+u(d[c-f][0-9a-f]{2})|\\+u([0-9a-f]{4})|\\+(/)")
+_ASCII: Final = bytes(range(0x80))
+_JSON_ESCAPE_START: Final = re.compile(rb"\\[u/]")
+# In lower-cased bytes, at any depth of nesting: a pair of surrogates, one code unit, an escaped slash. It starts with
+# a literal, which `re` looks for ten times faster than for a repetition.
+_JSON_ESCAPE: Final = re.compile(rb"\\\\*(?:u(d[89ab][0-9a-f]{2})\\+u(d[c-f][0-9a-f]{2})|u([0-9a-f]{4})|(/))")
 
 
 @cache
@@ -62,12 +67,6 @@ def _folds_to_ascii() -> dict[bytes, bytes]:
 @cache
 def _fold_pattern() -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(c) for c in _folds_to_ascii()))
-
-
-@cache
-def _fold_leads() -> tuple[bytes, ...]:
-    """First two bytes of those characters: cheap to look for, rarely there."""
-    return tuple({c[:2] for c in _folds_to_ascii()})
 
 
 @cache
@@ -84,7 +83,7 @@ def _varying_characters() -> frozenset[str]:
 
 
 def signature(records: Sequence[bytes]) -> bytes:
-    """The bitmap of all byte trigrams of a batch of one trace.
+    """The bitmap of all 4-byte grams of a batch of one trace.
 
     Args:
         records: raw wire bytes (protobuf or JSON) of its spans and logs. Their texts need not be valid UTF-8.
@@ -101,22 +100,29 @@ def signature(records: Sequence[bytes]) -> bytes:
 
 
 def _hashes(data: bytes) -> NDArray[np.intp]:
-    """The bit of each trigram of `data`; a few at the end may be of padding."""
-    words = (len(data) + 3) // 4
-    padded = data + bytes(8)
-    codes = np.concatenate([np.frombuffer(padded, "<u4", count=words, offset=k) for k in range(4)])
-    codes <<= np.uint32(8)  # of four bytes the last one falls out
+    """The bit of each gram of `data`; a few at the end may be of padding."""
+    words = (len(data) + GRAM_BYTES - 1) // GRAM_BYTES
+    padded = data + bytes(2 * GRAM_BYTES)
+    codes = np.empty((GRAM_BYTES, words), np.uint32)
+    for start in range(GRAM_BYTES):
+        codes[start] = np.frombuffer(padded, "<u4", count=words, offset=start)
     codes *= np.uint32(_MULTIPLIER)
     codes >>= np.uint32(_SHIFT)
-    return codes.astype(np.intp)
+    return codes.reshape(-1).astype(np.intp)
+
+
+def _hash(gram: bytes) -> int:
+    """The bit of one gram; `_hashes` is the same for many."""
+    return int.from_bytes(gram, "little") * _MULTIPLIER % (1 << 32) >> _SHIFT
 
 
 def _variants(data: bytes) -> Iterator[bytes]:
     """The same text as a reader may see it: JSON escapes resolved, and case-folded where that yields ASCII."""
-    if b"\\u" in data or b"\\/" in data:
+    if _JSON_ESCAPE_START.search(data):
         data = _JSON_ESCAPE.sub(_unescape, data)
         yield data
-    if any(lead in data for lead in _fold_leads()):
+    # Most text is ASCII: looking at the rest only is ten times cheaper, and what is adjacent stays so.
+    if _fold_pattern().search(data.translate(None, _ASCII)):
         yield _fold_pattern().sub(lambda match: _folds_to_ascii()[match[0]], data)
 
 
@@ -128,33 +134,31 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return chr(code).encode("utf-8", "surrogatepass").translate(_LOWER)
 
 
-def query_bits(needle: str) -> list[int]:
+def query_bits(needle: str, *, phrase: bool = False) -> list[int]:
     """The bits that every trace with this text has set.
 
-    Left out is each trigram that touches a character whose stored bytes may differ from what a reader sees: white
-    space (a full-text search cuts there), quotes, backslashes and control characters (JSON escapes), non-ASCII
-    letters with case, and U+FFFD (stands for bytes that were no text).
+    Left out is each gram that touches a character whose stored bytes may differ from what a reader sees: quotes,
+    backslashes and control characters (JSON escapes), non-ASCII letters with case, and U+FFFD (stands for bytes that
+    were no text).
 
+    Args:
+        phrase: the needle occurs as written; else its words, cut at white space, may be anywhere in the trace.
     Returns:
         At most QUERY_BITS_MAX bits, spread over the needle; none: every trace is a candidate.
     """
     folded = needle.casefold()
     data = folded.encode("utf-8", "surrogatepass")
-    usable = [_is_stable(char) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
-    starts = [n for n in range(len(data) - 2) if all(usable[n : n + 3])]
-    bits = list(dict.fromkeys(_hash(data[n : n + 3]) for n in starts))
+    usable = [_is_stable(char, phrase) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
+    starts = [n for n in range(len(data) - GRAM_BYTES + 1) if all(usable[n : n + GRAM_BYTES])]
+    bits = list(dict.fromkeys(_hash(data[n : n + GRAM_BYTES]) for n in starts))
     if len(bits) > QUERY_BITS_MAX:
         bits = [bits[n] for n in np.linspace(0, len(bits) - 1, QUERY_BITS_MAX).astype(int)]
-    return bits
+    return bits[::2] + bits[1::2]  # a search may stop early: neighbours tell the same thing
 
 
-def _hash(trigram: bytes) -> int:
-    """The bit of one trigram; `_hashes` is the same for many."""
-    return (int.from_bytes(trigram, "little") << 8) * _MULTIPLIER % (1 << 32) >> _SHIFT
-
-
-def _is_stable(char: str) -> bool:
-    if char.isspace() or char in '"\\\x7f\ufffd' or char < " ":
+def _is_stable(char: str, phrase: bool) -> bool:
+    """Whether a reader sees the character just as it is stored."""
+    if char in '"\\\x7f\ufffd' or char < " " or (char.isspace() and not phrase):
         return False
     return char not in _varying_characters()
 
@@ -164,7 +168,7 @@ class Candidates:
     """Traces that may contain a needle. `trace_pk in candidates` is True for each of them."""
 
     trace_pks: NDArray[np.int64]  # newest first; empty when unfiltered
-    unfiltered: bool = False  # the needle has no usable trigram: every trace is a candidate
+    unfiltered: bool = False  # the needle has no usable gram: every trace is a candidate
 
     def __contains__(self, trace_pk: int) -> bool:
         return self.unfiltered or trace_pk in self._set
@@ -174,21 +178,27 @@ class Candidates:
         return frozenset(self.trace_pks.tolist())
 
 
-def candidates(conn: apsw.Connection, needle: str, *, limit: int | None = None) -> Candidates:
+def candidates(conn: apsw.Connection, needle: str, *, phrase: bool = False, limit: int | None = None) -> Candidates:
     """The traces whose signatures have every bit of the needle: a superset of those that contain it.
 
-    Right for a text that must occur as a whole and for words that must occur anywhere.
-
     Args:
+        phrase: see `query_bits`; True leaves far fewer candidates for several words.
         limit: at most so many, the newest.
     Cost: per bit 10 µs a thousand traces; about 1 µs a staged signature.
     """
-    bits = query_bits(needle)
+    bits = query_bits(needle, phrase=phrase)
     if not bits:
         return Candidates(np.zeros(0, np.int64), unfiltered=True)
     segments = np.array([s for (s,) in conn.execute("SELECT segment FROM text_segment ORDER BY 1")], np.int64)
-    rows = np.stack([_sealed_row(conn, bit, len(segments)) for bit in bits])
-    at, column = np.nonzero(np.unpackbits(np.bitwise_and.reduce(rows), axis=1, bitorder="little"))
+    rows: list[Bits] = []
+    hit = np.full((len(segments), _ROW_BYTES), 0xFF, np.uint8)
+    for bit in bits:
+        rows.append(_sealed_row(conn, bit, len(segments)))
+        hit &= rows[-1]
+        # Reading one more bit would cost more than looking at the false candidates that it spares.
+        if int(np.bitwise_count(hit).sum()) * LOOK_COST_SEGMENTS <= len(segments):
+            break
+    at, column = np.nonzero(np.unpackbits(hit, axis=1, bitorder="little"))
     sealed = segments[at] * SEGMENT_TRACES + column
     found = np.union1d(sealed, _staged_candidates(conn, bits, segments, rows))[::-1]
     return Candidates(found[:limit])
@@ -209,9 +219,12 @@ def _sealed_row(conn: apsw.Connection, bit: int, segments: int) -> Bits:
 
 
 def _staged_candidates(
-    conn: apsw.Connection, bits: Sequence[int], segments: NDArray[np.int64], rows: Bits
+    conn: apsw.Connection, bits: Sequence[int], segments: NDArray[np.int64], rows: Sequence[Bits]
 ) -> NDArray[np.int64]:
-    """Traces with staged signatures that, together with what is sealed of them, have all the bits."""
+    """Traces with staged signatures that, together with what is sealed of them, have all the bits.
+
+    Of sealed bits that were not read (`rows` is shorter than `bits`) it assumes that they are set.
+    """
     columns = ", ".join(["substr(bits, ?, 1)"] * len(bits))
     staged = conn.execute(
         f"SELECT trace_pk, {columns} FROM text_doc ORDER BY trace_pk", [bit // 8 + 1 for bit in bits]
@@ -225,8 +238,10 @@ def _staged_candidates(
     if len(segments):
         segment, column = np.divmod(trace_pks, SEGMENT_TRACES)
         at = np.minimum(np.searchsorted(segments, segment), len(segments) - 1)
-        sealed = rows[:, at, column // 8] >> (column % 8).astype(np.uint8) & 1
-        is_set |= np.where(segments[at] == segment, sealed, 0).T.astype(np.uint8)
+        is_sealed = segments[at] == segment
+        for n in range(len(bits)):
+            row = rows[n][at, column // 8] >> (column % 8).astype(np.uint8) & 1 if n < len(rows) else 1
+            is_set[:, n] |= np.where(is_sealed, row, 0).astype(np.uint8)
     return trace_pks[is_set.all(axis=1)]
 
 

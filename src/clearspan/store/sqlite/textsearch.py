@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apsw
-from clearspan.ingest.detail import searchable_text
 
+from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.payload import decode_block, records_by_id
 from clearspan.query.ast import Condition, Expr, conjuncts
 from clearspan.query.fields import FieldType
@@ -24,6 +24,10 @@ from clearspan.store.sqlite.rows import block_range
 
 TRACES_LOOKED_AT_MAX = 2_000
 """Unpacking and searching one trace takes about 0.1 ms; a search that needs more than these gives up counting."""
+
+
+CANDIDATES_GIVEN_MAX = 20_000
+"""Up to so many candidates a query starts from them; beyond, it walks its index and tests what it meets."""
 
 
 class GaveUp(Exception):
@@ -41,28 +45,26 @@ class Search:
         self._conn = conn
         self._limit = limit
         self._candidates: dict[str, text_index.Candidates] = {}
-        self._verdicts: dict[tuple[int, str, str], bool] = {}
+        self._verdicts: dict[tuple[int, str, str], bool] = {}  # total and page look at the same traces
         self.gave_up = False
 
     def candidates_of(self, where: Expr | None) -> list[int] | None:
         """The few traces that can satisfy a filter by the text it must contain; None: no search, or too many."""
-        few: list[int] | None = None
+        fewest: list[int] | None = None
         for part in conjuncts(where) if where is not None else ():
             if isinstance(part, Condition) and part.field.type is FieldType.SEARCH:
-                for needle in _needles(part):
-                    found = self._found(needle)
-                    if found.pks is not None and (few is None or len(found.pks) < len(few)):
-                        few = [int(pk) for pk in found.pks] if len(found.pks) <= CANDIDATES_GIVEN_MAX else few
-        return few
+                found = self._found(str(part.values[0]))
+                if not found.unfiltered and len(found.trace_pks) <= CANDIDATES_GIVEN_MAX:
+                    pks = found.trace_pks.tolist()
+                    fewest = pks if fewest is None or len(pks) < len(fewest) else fewest
+        return fewest
 
     def match(self, trace_pk: int, operator: str, needle: str) -> bool:
         """Whether the trace's text satisfies the search; see query.operators.text_matches."""
         known = self._verdicts.get((trace_pk, operator, needle))
         if known is not None:
             return known
-        if needle not in self._candidates:
-            self._candidates[needle] = text_index.candidates(self._conn, needle)
-        if trace_pk not in self._candidates[needle]:
+        if trace_pk not in self._found(needle):
             return False
         if self._limit is not None and len(self._verdicts) >= self._limit:
             self.gave_up = True
@@ -70,6 +72,11 @@ class Search:
         verdict = text_matches(operator, needle, _texts(self._conn, trace_pk))
         self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
+
+    def _found(self, needle: str) -> text_index.Candidates:
+        if needle not in self._candidates:
+            self._candidates[needle] = text_index.candidates(self._conn, needle)
+        return self._candidates[needle]
 
 
 _searches = threading.local()

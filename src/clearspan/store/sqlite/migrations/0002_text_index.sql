@@ -1,4 +1,4 @@
--- traces.db, version 2. The text index: which byte trigrams, hashed to 16,384 bits, occur in a trace's wire bytes.
+-- traces.db, version 2. The text index: which 4-byte grams, hashed to 16,384 bits, occur in a trace's wire bytes.
 -- See docs/adr/0010-text-signatures.md.
 
 -- Signatures as they arrive, one a batch of a trace.
