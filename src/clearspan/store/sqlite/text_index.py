@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import numpy as np
@@ -226,7 +226,7 @@ def _staged_candidates(
     Of sealed bits that were not read (`rows` is shorter than `bits`) it assumes that they are set.
     """
     columns = ", ".join(["substr(bits, ?, 1)"] * len(bits))
-    staged = conn.execute(
+    staged: list[Any] = conn.execute(
         f"SELECT trace_pk, {columns} FROM text_doc ORDER BY trace_pk", [bit // 8 + 1 for bit in bits]
     ).fetchall()
     if not staged:
@@ -264,7 +264,7 @@ def segment_to_seal(conn: apsw.Connection) -> int | None:
     newest = conn.execute("SELECT max(trace_pk) FROM text_doc").get
     if newest is None:
         return None
-    staged = conn.execute(
+    staged: list[Any] = conn.execute(
         "SELECT d.segment, d.rows, s.segment IS NOT NULL FROM "
         "(SELECT trace_pk / ? AS segment, count(*) AS rows FROM text_doc GROUP BY 1) d "
         "LEFT JOIN text_segment s USING (segment) ORDER BY d.segment",
@@ -315,7 +315,7 @@ def _slice_ids(segment: int) -> tuple[int, int]:
 
 def _read_segment(conn: apsw.Connection, segment: int) -> Bits | None:
     """[BITS, 31] of a sealed segment, None if it is not sealed."""
-    parts = conn.execute(
+    parts: list[Any] = conn.execute(
         "SELECT data FROM text_slice WHERE slice_id BETWEEN ? AND ? ORDER BY slice_id",
         _slice_ids(segment),
     ).fetchall()
@@ -404,11 +404,12 @@ def check(conn: apsw.Connection) -> Iterator[tuple[str, int, str]]:
     for invariant, sql in _INVARIANTS.items():
         if found := conn.execute(sql).get:
             yield invariant, int(found), ""
-    for (segment,) in conn.execute("SELECT segment FROM text_segment").fetchall():
+    segments: list[Any] = conn.execute("SELECT segment FROM text_segment").fetchall()
+    for (segment,) in segments:
         union, first = _traces_with_bits(conn, segment), segment * SEGMENT_TRACES
-        known = conn.execute(
+        known: list[Any] = conn.execute(
             "SELECT trace_pk FROM trace WHERE trace_pk BETWEEN ? AND ?", (first, first + SEGMENT_TRACES - 1)
-        )
+        ).fetchall()
         stray = (union & ~sum(1 << trace_pk - first for (trace_pk,) in known)).bit_count()
         if stray:
             yield "sealed text signatures belong to a trace", stray, f"segment {segment}"

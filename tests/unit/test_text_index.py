@@ -1,0 +1,232 @@
+"""The text index: staged and sealed signatures answer alike, and a purge clears both."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+
+from clearspan.files.pages import scan_database
+from clearspan.files.vfs import open_database
+from clearspan.model.errors import StoreDamaged
+from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite.schema import migrate
+from clearspan.store.sqlite.text_index import SEGMENT_TRACES, candidates, signature
+
+WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golfing", "hotels", "天气预报", "東京の空"]
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[apsw.Connection]:
+    connection = open_database(tmp_path / "traces.db", page_size=8192)
+    migrate(connection)
+    yield connection
+    connection.close()
+
+
+def fill(conn: apsw.Connection, traces: int, seed: int = 7) -> dict[int, str]:
+    """Traces 1 … n of some words each, all staged; their texts."""
+    rng = random.Random(seed)
+    texts = {pk: " ".join(rng.sample(WORDS, 3)) + f" number{pk:06d}" for pk in range(1, traces + 1)}
+    text_index.add(conn, [(pk, 0, signature([text.encode()])) for pk, text in texts.items()])
+    return texts
+
+
+def found(conn: apsw.Connection, needle: str, *, phrase: bool = False) -> set[int]:
+    return set(candidates(conn, needle, phrase=phrase).trace_pks.tolist())
+
+
+def staged(conn: apsw.Connection) -> int:
+    return int(conn.execute("SELECT count(*) FROM text_doc").get)
+
+
+def stored_bits(conn: apsw.Connection) -> int:
+    """Set bits in every stored blob."""
+    blobs = conn.execute("SELECT bits FROM text_doc UNION ALL SELECT data FROM text_slice").fetchall()
+    return sum(int.from_bytes(blob, "big").bit_count() for (blob,) in blobs)
+
+
+def test_a_signature_is_the_same_whatever_the_case_and_the_batch() -> None:
+    assert signature([b"Hello World"]) == signature([b"hello world"])
+    one = np.frombuffer(signature([b"first record", b"second one"]), np.uint8)
+    for record in (b"first record", b"second one"):
+        own = [bit for start in range(len(record) - 3) if (bit := text_index._hash(record[start : start + 4])) >= 0]
+        assert all(one[bit // 8] >> bit % 8 & 1 for bit in own)
+    assert len(signature([])) == len(signature([b"x" * 100_000])) == text_index.SIGNATURE_BYTES
+
+
+def test_bits_of_a_needle_are_bits_of_the_text_around_it() -> None:
+    text = "The quick brown fox jumps over 12 lazy dogs; 东京天气预报。"
+    bits = np.unpackbits(np.frombuffer(signature([text.encode()]), np.uint8), bitorder="little")
+    for start in range(len(text)):
+        for end in range(start + 1, len(text) + 1):
+            assert all(bits[bit] for bit in text_index.query_bits(text[start:end], phrase=True))
+
+
+@pytest.mark.parametrize("needle", ["", "abc", "a b c", '"""""', "\\\\\\\\", "\n\n\n\n", "京", "éèêë", "ab ab"])
+def test_a_needle_without_a_usable_gram_filters_nothing(conn: apsw.Connection, needle: str) -> None:
+    fill(conn, 3)
+    answer = candidates(conn, needle)
+    assert answer.unfiltered
+    assert 2 in answer
+    assert 99 in answer
+
+
+def test_a_long_needle_asks_for_a_bounded_number_of_bits() -> None:
+    assert len(text_index.query_bits("".join(map(chr, range(0x4E00, 0x5E00))))) == text_index.QUERY_BITS_MAX
+
+
+def test_words_may_be_anywhere_and_a_phrase_may_not(conn: apsw.Connection) -> None:
+    text_index.add(conn, [(1, 0, signature([b"golden retriever"])), (2, 0, signature([b"retriever of golden age"]))])
+    assert found(conn, "golden retriever") == {1, 2}
+    assert found(conn, "golden retriever", phrase=True) == {1}
+
+
+def test_words_in_different_batches_of_a_trace_are_found_together(conn: apsw.Connection) -> None:
+    """One word sealed, the other late."""
+    fill(conn, SEGMENT_TRACES)
+    text_index.add(conn, [(5, 1, signature([b"saxophone"]))])
+    text_index.seal(conn, 0)
+    text_index.add(conn, [(5, 2, signature([b"trombone"])), (6, 1, signature([b"trombone"]))])
+    assert found(conn, "saxophone trombone") == {5}
+    text_index.seal(conn, 0)
+    assert found(conn, "saxophone trombone") == {5}
+    assert found(conn, "trombone") == {5, 6}
+
+
+def test_sealing_changes_no_answer(conn: apsw.Connection) -> None:
+    texts = fill(conn, 3 * SEGMENT_TRACES)
+    needles = [*WORDS, "number000300", "number0003", "天气", "absentword"]
+    before = {needle: found(conn, needle) for needle in needles}
+    for needle in needles:
+        assert {pk for pk, text in texts.items() if needle in text} <= before[needle]
+    assert before["number000300"] == {300}
+    text_index.seal(conn, 1)
+    assert {needle: found(conn, needle) for needle in needles} == before
+    text_index.seal(conn, 0)
+    text_index.seal(conn, 2)
+    text_index.seal(conn, 3)
+    assert staged(conn) == 0
+    for needle in needles:  # a search over sealed segments may stop early: more candidates, none missed
+        assert before[needle] <= found(conn, needle)
+    assert found(conn, "absentword") == set()
+
+
+def test_candidates_come_newest_first_up_to_a_limit(conn: apsw.Connection) -> None:
+    fill(conn, SEGMENT_TRACES + 10)
+    text_index.seal(conn, 0)
+    newest = candidates(conn, "number000", limit=3)
+    assert newest.trace_pks.tolist() == [SEGMENT_TRACES + 10, SEGMENT_TRACES + 9, SEGMENT_TRACES + 8]
+    assert SEGMENT_TRACES + 10 in newest
+    assert 1 not in newest
+
+
+def test_segments_are_sealed_oldest_first_once_they_are_settled(
+    conn: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not text_index.seal_next(conn)
+    monkeypatch.setattr(text_index, "SETTLED_TRACES", 100)
+    fill(conn, 2 * SEGMENT_TRACES + 99)
+    assert text_index.segment_to_seal(conn) == 0
+    assert text_index.seal_next(conn)
+    assert not text_index.seal_next(conn)  # the second is not settled
+    text_index.add(conn, [(2 * SEGMENT_TRACES + 100, 0, signature([b"one more"]))])
+    assert text_index.seal_next(conn)
+    assert staged(conn) == 101
+
+
+def test_late_signatures_wait_until_they_are_many(conn: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_index, "SETTLED_TRACES", 0)
+    monkeypatch.setattr(text_index, "LATE_ROWS_MAX", 4)
+    fill(conn, 3 * SEGMENT_TRACES)
+    while text_index.seal_next(conn):
+        pass
+    late = [
+        (pk, 1, signature([b"late arrival"])) for pk in (3, SEGMENT_TRACES + 3, SEGMENT_TRACES + 4, SEGMENT_TRACES + 5)
+    ]
+    text_index.add(conn, late)
+    assert not text_index.seal_next(conn)
+    text_index.add(conn, [(4, 1, signature([b"late arrival"]))])
+    assert text_index.segment_to_seal(conn) == 1
+    assert text_index.seal_next(conn)
+    assert found(conn, "late arrival") >= {3, 4, *(SEGMENT_TRACES + n for n in (3, 4, 5))}
+
+
+def test_a_purge_clears_staged_rows_and_sealed_columns(conn: apsw.Connection, tmp_path: Path) -> None:
+    texts = fill(conn, 2 * SEGMENT_TRACES)
+    text_index.seal(conn, 0)
+    text_index.add(conn, [(7, 1, signature([b"late saxophone"]))])
+    victims = [7, 8, SEGMENT_TRACES - 1, SEGMENT_TRACES, SEGMENT_TRACES + 50]
+    assert text_index.count(conn, victims) == 6  # 7 is in both places
+    assert text_index.purge(conn, [*victims, 7, 10**9]) == 6
+    assert text_index.count(conn, victims) == 0
+    assert text_index.purge(conn, victims) == 0
+    for pk in victims:
+        assert pk not in candidates(conn, f"number{pk:06d}")
+    for pk in set(texts) - set(victims):
+        assert pk in candidates(conn, f"number{pk:06d}")
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert scan_database(tmp_path / "traces.db").is_clean
+
+
+def test_purging_everything_leaves_no_bit_and_no_segment(conn: apsw.Connection) -> None:
+    texts = fill(conn, 2 * SEGMENT_TRACES)
+    text_index.seal(conn, 0)
+    assert stored_bits(conn) > 0
+    assert text_index.purge(conn, list(texts)) == len(texts)
+    assert stored_bits(conn) == 0
+    assert conn.execute("SELECT count(*) FROM text_segment").get == 0
+    assert conn.execute("SELECT count(*) FROM text_slice").get == 0
+
+
+def test_a_count_sees_a_single_bit(conn: apsw.Connection) -> None:
+    fill(conn, SEGMENT_TRACES)
+    text_index.seal(conn, 0)
+    text_index.purge(conn, [9])
+    assert text_index.count(conn, [9]) == 0
+    data = bytearray(conn.execute("SELECT data FROM text_slice WHERE slice_id = 40").get)
+    data[31 * 200 + 1] |= 2  # trace 9 is bit 1 of byte 1
+    conn.execute("UPDATE text_slice SET data = ? WHERE slice_id = 40", (bytes(data),))
+    assert text_index.count(conn, [9]) == 1
+    assert text_index.count(conn, [8, 10]) == 2
+
+
+def test_the_check_names_what_is_wrong(conn: apsw.Connection) -> None:
+    fill(conn, SEGMENT_TRACES + 2)
+    text_index.seal(conn, 0)
+    columns = conn.execute("PRAGMA table_info(trace)").fetchall()
+    marks = ", ".join("?" * len(columns))
+    for pk in range(1, SEGMENT_TRACES + 3):
+        row = [str(pk) if column[2] == "TEXT" else pk for column in columns]
+        conn.execute(f"INSERT INTO trace VALUES ({marks})", row)
+    assert list(text_index.check(conn)) == []
+    conn.execute("DELETE FROM trace WHERE trace_pk IN (5, ?)", (SEGMENT_TRACES,))
+    assert {(what, many) for what, many, _ in text_index.check(conn)} == {
+        ("sealed text signatures belong to a trace", 1),
+        ("staged text signatures belong to a trace", 1),
+    }
+    conn.execute("DELETE FROM text_slice WHERE slice_id = 3")
+    assert "text segments are complete" in {what for what, _, _ in text_index.check(conn)}
+    with pytest.raises(StoreDamaged):
+        text_index.purge(conn, [6])
+
+
+def test_escapes_of_json_do_not_hide_a_text(conn: apsw.Connection) -> None:
+    text = "Zürich/Genève 🎷saxophone 天气预报 <b>"
+    once = json.dumps({"content": text})
+    bodies = [
+        text,
+        json.dumps({"content": text}, ensure_ascii=False),
+        once,
+        json.dumps({"arguments": once}),
+        once.replace("/", "\\/").replace("<", "\\u003C"),
+    ]
+    text_index.add(conn, [(pk, 0, signature([body.encode()])) for pk, body in enumerate(bodies, 1)])
+    for needle in (text, "ürich/Gen", "🎷sax", "天气", "ZÜRICH/GEN", " <b>"):
+        answer = candidates(conn, needle, phrase=True)
+        assert all(pk in answer for pk in range(1, 6)), needle
