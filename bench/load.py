@@ -13,6 +13,7 @@ import gzip
 import itertools
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ async def drive(
 
     Args:
         compress: send `content-encoding: gzip` (level 1; the work is the driver's and counted as its CPU time).
-        deadline_s: stop taking new bodies after so many seconds.
+        deadline_s: stop taking new bodies after so many seconds, as SIGTERM does; those under way are finished.
         on_ack: called with the number of spans of each acknowledged body.
     Raises:
         LoadFailed: an answer other than 200, 429 and 503.
@@ -128,10 +129,12 @@ async def drive(
     headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if compress else {})
     began, cpu = time.perf_counter(), time.process_time()
     window = [0, began]
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
     async def worker() -> None:
         _, client = await asyncio.get_running_loop().create_connection(_Client, address.host, address.port)
-        for body in _until(queue, began, deadline_s):
+        for body in _until(queue, began, deadline_s, stopped):
             data = gzip.compress(body.data, 1) if compress else body.data
             raw = render_request(address, "POST", path, data, headers)
             sent = time.perf_counter()
@@ -163,10 +166,10 @@ async def drive(
     return result
 
 
-def _until(bodies: Iterator[Body], began: float, deadline_s: float | None) -> Iterator[Body]:
+def _until(bodies: Iterator[Body], began: float, deadline_s: float | None, stopped: asyncio.Event) -> Iterator[Body]:
     for body in bodies:
         yield body
-        if deadline_s is not None and time.perf_counter() - began > deadline_s:
+        if stopped.is_set() or (deadline_s is not None and time.perf_counter() - began > deadline_s):
             return
 
 

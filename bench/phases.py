@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from bench.load import LoadResult, drive
 from bench.report import Row, timing, value
 from bench.server import Server, Watch, usage
 
+ROOT = Path(__file__).parent.parent
 SAMPLES = 50
 SAMPLES_MIN = 10
 QUERY_SECONDS_MAX = 20.0
@@ -245,17 +247,21 @@ def lists_during_ingest(run: Run, seconds: float) -> None:
     ]  # fmt: skip
     assert run.server.address.key is not None
     before = stored_traces(run)
-    with subprocess.Popen([*command, "--key", run.server.address.key], stdout=subprocess.DEVNULL) as load:
+    command += ["--key", run.server.address.key]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as load:
         while stored_traces(run) == before and load.poll() is None:
             time.sleep(0.05)
         lists(run, "list during ingest", 3.0)
         still_running = load.poll() is None
         load.terminate()
-    after = stored_traces(run)
-    run.extra += after - before
-    run.console.print(
-        f"    {after - before:,} traces arrived meanwhile" + ("" if still_running else "; ingest ended early")
-    )
+    arrived = stored_traces(run) - before
+    run.extra += arrived
+    seen = json.loads(result_file(run).read_text(encoding="utf-8"))
+    run.add(value("ingest", "beside the lists", "spans/s", float(seen["spans_per_s"]), None))
+    if seen["traces"] != arrived:
+        raise WrongAnswer(f"{seen['traces']:,} traces were acknowledged beside the lists, {arrived:,} arrived")
+    if not still_running:
+        run.console.print("    [red]ingest ended early: the last lists ran beside nothing[/red]")
 
 
 def result_file(run: Run) -> Path:

@@ -25,7 +25,7 @@ from bench import phases, report
 from bench.generate import Generator, Plan, compressibility
 from bench.load import LoadResult
 from bench.phases import Run
-from bench.server import Server, directory_bytes, is_text_index, table_bytes
+from bench.server import Server, directory_bytes, is_text_index, table_sizes
 
 OUT = Path(__file__).parent / "out"
 KEY = "cs_bench_key_0123456789abcdef0123456789abcdef"
@@ -35,7 +35,7 @@ QUICK_SPANS = 200_000
 def main() -> None:
     options = _options()
     plan = _plan(options)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     data = options.data or Path(tempfile.mkdtemp(prefix="clearspan-bench-"))
     if not options.skip_ingest and data.exists() and any(data.iterdir()):
         sys.exit(f"{data} is not empty; give another directory, or --skip-ingest to measure what it holds")
@@ -92,9 +92,13 @@ def _phases(run: Run, options: argparse.Namespace, facts: dict[str, Any]) -> Non
 def _disk(run: Run, result: LoadResult, facts: dict[str, Any]) -> None:
     """Bytes on disk for each byte of OTLP, with the server stopped and its log checkpointed."""
     files = directory_bytes(run.server.data)
-    tables = table_bytes(run.server.data / "traces.db")
-    facts["files"], facts["tables"] = files, dict(sorted(tables.items(), key=lambda item: -item[1]))
-    text = sum(size for name, size in tables.items() if is_text_index(name))
+    tables = table_sizes(run.server.data / "traces.db")
+    facts["files"], facts["tables"] = files, {name: size._asdict() for name, size in tables.items()}
+    for name, size in list(tables.items())[:8]:
+        run.console.print(
+            f"    {name:24} {size.pages / result.spans:6.0f} B a span, {size.unused / result.spans:.0f} unused"
+        )
+    text = sum(size.pages for name, size in tables.items() if is_text_index(name))
     text += sum(size for name, size in files.items() if is_text_index(Path(name).name))
     rest = sum(files.values()) - text
     note = f"{rest / result.spans:,.0f} B a span of {result.sent_bytes / result.spans:,.0f} B as sent"
@@ -123,8 +127,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         seed=options.seed,
         templates=options.templates or (400 if options.quick else 2_000),
         batch_spans=options.batch,
-        big_every=min(5_000, max(200, traces // 20)),
-        giant_spans=20_000 if traces >= 10_000 else 2_000,
+        big_every=min(5_000, max(18, traces)),
+        giant_spans=20_000 if traces >= 20_000 else 2_000,
     )
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
@@ -195,18 +196,27 @@ def directory_bytes(directory: Path) -> dict[str, int]:
     return {str(path.relative_to(directory)): path.stat().st_size for path in directory.rglob("*") if path.is_file()}
 
 
-def table_bytes(database: Path) -> dict[str, int]:
-    """Bytes of the pages of each table and index, by SQLite's dbstat; free pages as `(free)`.
+class TableSize(NamedTuple):
+    """Bytes of one table or index."""
+
+    pages: int
+    payload: int
+    unused: int  # in its pages, neither content nor structure
+
+
+def table_sizes(database: Path) -> dict[str, TableSize]:
+    """Size of each table and index, by SQLite's dbstat; free pages as `(free)`. Largest first.
 
     Only for a database that nobody has open: it reads every page, about 1 s for each GB.
     """
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    query = "SELECT name, pgsize, payload, unused FROM dbstat WHERE aggregate = TRUE ORDER BY pgsize DESC"
     try:
-        sizes = dict(connection.execute("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate = TRUE GROUP BY name"))
-        sizes["(free)"] = connection.pragma("freelist_count") * connection.pragma("page_size")
+        sizes = {str(name): TableSize(*figures) for name, *figures in connection.execute(query)}
+        free = int(connection.pragma("freelist_count")) * int(connection.pragma("page_size"))
     finally:
         connection.close()
-    return sizes
+    return sizes | {"(free)": TableSize(free, 0, free)}
 
 
 def is_text_index(name: str, text_names: Sequence[str] = ("text_",)) -> bool:

@@ -47,8 +47,9 @@ HAN = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
     "用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实"
     "日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政"
-    "请求退款订单地址客户回复模型查询结果错误重试付款航班酒店天气价格合同"
 )
+_HAN_WORDS_TEXT = "请求 退款 订单 地址 客户 回复 模型 查询 结果 错误 付款 航班 天气 价格"
+HAN_WORDS = _HAN_WORDS_TEXT.split()
 KANA = (
     "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
     "東京大阪注文返金住所確認"
@@ -118,8 +119,11 @@ class TextSampler:
     def cjk(self, characters: int) -> str:
         """A run of Chinese or Japanese characters with full stops."""
         rng = self._rng
-        letters = HAN if rng.random() < 0.7 else KANA
-        out = rng.choices(letters, k=max(2, characters))
+        chinese = rng.random() < 0.7
+        out = rng.choices(HAN if chinese else KANA, k=max(2, characters))
+        if chinese:
+            for index in range(4, len(out) - 1, 9):
+                out[index] = rng.choice(HAN_WORDS)
         for index in range(11, len(out), 12):
             out[index] = "。"
         return "".join(out)
