@@ -6,7 +6,8 @@ the environment says so when the process starts:
     CLEARSPAN_FAULT=point:n:action[,point:n:action…]
 
 `n` is the visit that fires, counted from 1 (0: every visit). Actions: `kill` (SIGKILL to this process), `raise`
-(`FaultInjected`), `delay` (half a second). Child processes inherit the setting. When off, a call costs one look at
+(`FaultInjected`), `delay` (half a second), `crash` (`Crash`, which no handler of errors catches: the nearest thing
+to a kill inside one process). Child processes inherit the setting. When off, a call costs one look at
 a module variable.
 """
 
@@ -21,12 +22,16 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 VARIABLE = "CLEARSPAN_FAULT"
-ACTIONS = frozenset({"kill", "raise", "delay"})
+ACTIONS = frozenset({"kill", "raise", "delay", "crash"})
 DELAY_S = 0.5
 
 
 class FaultInjected(RuntimeError):
     """Raised by a fault point on purpose. Not a ClearspanError: no code may expect it."""
+
+
+class Crash(BaseException):
+    """Raised by a fault point to unwind everything, as if the process had died there."""
 
 
 class FaultSpec(NamedTuple):
@@ -69,6 +74,8 @@ def _act(spec: FaultSpec) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif spec.action == "raise":
         raise FaultInjected(spec.point)
+    elif spec.action == "crash":
+        raise Crash(spec.point)
     else:
         time.sleep(DELAY_S)
 

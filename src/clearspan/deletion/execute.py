@@ -20,6 +20,7 @@ from clearspan.deletion.plan import Plan, freeze_plan
 from clearspan.deletion.request import DeletionRequest
 from clearspan.deletion.result import DeletionResult, result_of
 from clearspan.deletion.state import FINAL, DeletionState, check_move
+from clearspan.deletion.targets import NAMES
 from clearspan.deletion.verify import Recount, recount
 from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
@@ -37,6 +38,7 @@ RETRY_S = (0.05, 0.2, 1.0, 5.0, 60.0)
 LEASE_RENEWAL_S = 10.0
 _MOVED = "lease_lost"
 
+_RECORDED = {state: f"deletion.after_{state.value}_recorded" for state in DeletionState}
 _log = logging.getLogger("clearspan.deletion")
 _S = DeletionState
 
@@ -160,7 +162,7 @@ class Deleter:
         jobs = self._catalog.unfinished_deletions()
         for job in jobs:
             mine = self._catalog.lease_deletion(job.deletion_id)
-            if mine and job.state is _S.PLANNED and self._store.progress(job.deletion_id) is None:
+            if mine and job.hidden is None and self._store.progress(job.deletion_id) is None:
                 # Nothing was hidden, nobody was told it was, and no transaction of the dead process is left.
                 self._save(job, _S.CANCELLED, problem="interrupted_before_hiding")
             else:
@@ -365,8 +367,8 @@ class Deleter:
         progress = self._store.progress(job.deletion_id)
         if progress is None:
             raise _Stuck("hide_lost")
-        shares = self._catalog.drop_shares(job, ())
-        return self._save(job, _S.PURGED, purged={**progress.purged, "share": shares})
+        purged = {**dict.fromkeys(NAMES, 0), **progress.purged, "share": self._catalog.drop_shares(job, ())}
+        return self._save(job, _S.PURGED, purged=purged)
 
     def _verify(self, task: _Task) -> DeletionJob:
         fault("deletion.before_verify")
@@ -383,15 +385,18 @@ class Deleter:
         raise _Stuck("uncounted:" + ",".join(found.uncounted))
 
     def _unblock(self, task: _Task) -> DeletionJob:
-        """Back to where the store's own facts say it stands."""
-        progress = task.progress = self._store.progress(task.job.deletion_id)
+        """Try again what the store's own facts say is next. The state changes when that succeeds, not before."""
+        job = task.job
+        progress = task.progress = self._store.progress(job.deletion_id)
         if progress is None:
-            return self._save(task.job, _S.PLANNED)
-        if task.job.hidden is None:
-            outcome = progress.outcome
-            counts = outcome._asdict()
-            return self._save(replace(task.job, **counts), _S.HIDDEN)
-        return self._save(task.job, _S.PURGED if progress.settled and task.job.purged else _S.HIDDEN)
+            raise _Stuck("hide_unconfirmed")
+        if job.hidden is None:
+            return self._hidden(job, progress.outcome)
+        if job.purged:
+            found = recount(self._store, self._catalog, job)
+            return self._save(job, _S.PURGED) if found.is_clean else self._not_clean(job, found)
+        moved = self._purge(task)
+        return self._save(moved, _S.HIDDEN) if moved.state is _S.BLOCKED else moved
 
     def _note_failure(self, task: _Task, error: Exception) -> None:
         """Count a failed step; after ATTEMPTS_MAX in a row say so in the job and the ledger. Holds no values."""
@@ -419,7 +424,7 @@ class Deleter:
         changes.setdefault("problem", None)
         moved = replace(job, state=state, moves=job.moves + 1, **changes)  # type: ignore[arg-type]
         self._catalog.move_deletion(moved, before=job.state)
-        fault(f"deletion.after_{state.value}_recorded")
+        fault(_RECORDED[state])
         return moved
 
     def _renew_lease(self, task: _Task) -> None:

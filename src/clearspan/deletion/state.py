@@ -3,8 +3,8 @@
     planned ──► hidden ──► purged ──► verified
        │           │          │
        │           ├──────────┴─► failed      a survivor was found, and is named
-       │           ├──────────┬─► blocked     something could not be done or counted; tried again, goes back
-       └───────────┴─► cancelled
+       ├───────────┼──────────┬─► blocked     something could not be done or counted; once it can, goes on
+       └───────────┴─► cancelled              nothing was hidden, or it was un-hidden
 
 `verified`, `failed` and `cancelled` are final. Only verify.py's findings lead to `verified`. A move is recorded as
 one row in the ledger, in the same transaction as the job's new state.
@@ -35,7 +35,7 @@ MOVES: dict[DeletionState, frozenset[DeletionState]] = {
     _S.PLANNED: frozenset({_S.HIDDEN, _S.BLOCKED, _S.CANCELLED}),
     _S.HIDDEN: frozenset({_S.PURGED, _S.BLOCKED, _S.FAILED, _S.CANCELLED}),
     _S.PURGED: frozenset({_S.VERIFIED, _S.BLOCKED, _S.FAILED}),
-    _S.BLOCKED: frozenset({_S.PLANNED, _S.HIDDEN, _S.PURGED}),
+    _S.BLOCKED: frozenset({_S.HIDDEN, _S.PURGED, _S.FAILED, _S.CANCELLED}),
     _S.VERIFIED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),

@@ -1,0 +1,502 @@
+"""The Deleter: from request to proof, over failures and restarts, on a plain and on the real Catalog."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clearspan import faults
+from clearspan.catalog.catalog import Catalog
+from clearspan.catalog.ledger import check_chain
+from clearspan.deletion.execute import ATTEMPTS_MAX, RETRY_S, Deleter
+from clearspan.deletion.job import DeletionCatalog
+from clearspan.deletion.records import KIND, CatalogRecords
+from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.result import render_message
+from clearspan.deletion.state import DeletionState
+from clearspan.deletion.targets import NAMES
+from clearspan.model.clock import SystemClock
+from clearspan.model.errors import Conflict, NotFound, Overloaded, StoreDamaged, Unguarded
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition, Expr
+from clearspan.query.fields import BY_NAME
+from clearspan.query.operators import Operator
+from clearspan.store.memory import MemoryStore
+from clearspan.store.port import HideOutcome
+from clearspan.testing.build import T0_NS, make_batch, make_span, make_trace, with_metadata
+from clearspan.testing.catalog import FakeCatalog
+from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.stores import TOMBSTONE_SECRET, visible
+
+S = DeletionState
+SECRET = b"k" * 32
+SCOPE = Scope((1,))
+DAY = Window(T0_NS - 10**13, T0_NS + 10**14)
+
+
+@dataclass
+class World:
+    """A store, a catalog and the clock: what survives the Deleters that come and go."""
+
+    store: MemoryStore
+    catalog: DeletionCatalog
+    clock: FixedClock
+    ids: CountingIds
+    real: Catalog | None = None
+
+    def deleter(self, **options: Any) -> Deleter:
+        return Deleter(self.store, self.catalog, self.clock, self.ids, secret=SECRET, **{"rows_max": 10, **options})
+
+    def restarted(self) -> Deleter:
+        """A new process: the Catalog's records of leases are made anew, nothing in memory is left."""
+        if self.real is not None:
+            self.catalog = CatalogRecords(self.real, self.clock, self.ids)
+        return self.deleter()
+
+    def ids_left(self) -> set[str]:
+        return {trace_id for _, trace_id in visible(self.store, [1])}
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    clock, ids = FixedClock(), CountingIds()
+    store = MemoryStore(TOMBSTONE_SECRET)
+    context = with_metadata({"k": "v"}, customer_identifier="anna")
+    for n in range(8):
+        store.write([make_trace(f"t{n}", span_count=4, context=context)], received_ns=clock.now_ns())
+    clock.advance(60)
+    if request.param == "fake":
+        yield World(store, FakeCatalog(clock), clock, ids)
+    else:
+        with Catalog.open(tmp_path, clock=clock, ids=ids) as catalog:
+            yield World(store, CatalogRecords(catalog, clock, ids), clock, ids, catalog)
+
+
+def by_ids(*trace_ids: str, **fields: Any) -> DeletionRequest:
+    return DeletionRequest(1, "key_1", "native", SCOPE, ByIds(trace_ids), **fields)
+
+
+def by_filter(where: Expr, **fields: Any) -> DeletionRequest:
+    return DeletionRequest(1, "key_1", "respan", SCOPE, ByFilter(where), **{"window": DAY, **fields})
+
+
+def ids_in(*trace_ids: str) -> Condition:
+    return Condition(BY_NAME["trace_unique_id"], Operator.IN, trace_ids)
+
+
+ANNA = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, ("anna",))
+BERT = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, ("bert",))
+
+
+# -- the road -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deletion_ends_verified_with_exact_counts(world: World) -> None:
+    result = world.deleter().delete(by_filter(ids_in("t1", "t2", "t3", "zz"), matches_max=1000))
+    assert (result.state, result.matched, result.hidden) == (S.VERIFIED, 3, 3)
+    assert render_message(result) == "Successfully deleted 3 traces"
+    assert world.ids_left() == {"t0", "t4", "t5", "t6", "t7"}
+    job = world.catalog.get_deletion(result.deletion_id)
+    assert job is not None
+    assert {name: job.purged[name] for name in NAMES} == {
+        "trace": 3, "span": 12, "log": 0, "context": 3, "metadata": 3, "block": 3, "text_signature": 0, "share": 0,
+    }  # fmt: skip
+    assert job.remaining == dict.fromkeys(NAMES, 0)
+    assert list(job.times_ns) == ["planned", "hidden", "purged", "verified"]
+    progress = world.store.progress(result.deletion_id)
+    assert progress is not None
+    assert (progress.request, progress.settled) == (None, True)
+
+
+def test_each_move_is_one_ledger_row_without_values(world: World) -> None:
+    result = world.deleter().delete(by_filter(ANNA, reason="because-anna-asked"))
+    if world.real is None:
+        assert isinstance(world.catalog, FakeCatalog)
+        assert [row.after for row in world.catalog.ledger] == [S.PLANNED, S.HIDDEN, S.PURGED, S.VERIFIED]
+        return
+    entries = world.real.ledger(deletion_id=result.deletion_id)
+    assert [entry.step for entry in entries] == ["0.planned", "1.hidden", "2.purged", "3.verified"]
+    assert all(entry.kind == KIND and "anna" not in str(entry) for entry in entries)
+    assert entries[0].body["shape"] == ["customer_identifier:equals:1"]
+    assert check_chain(world.real.ledger()) == len(world.real.ledger())
+    assert world.real.get_job(result.deletion_id).state == "done"
+
+
+def test_nothing_matched_deletes_nothing_and_says_so(world: World) -> None:
+    result = world.deleter().delete(by_filter(BERT, window_is_implicit=True))
+    assert (result.state, result.matched, result.hidden) == (S.VERIFIED, 0, 0)
+    assert render_message(result).startswith("No traces matched from 2")
+    assert len(world.ids_left()) == 8
+
+
+def test_a_repeat_deletes_nothing_more(world: World) -> None:
+    deleter = world.deleter()
+    request = by_ids("t1", "t2")
+    assert deleter.delete(request).hidden == 2
+    before = visible(world.store, [1])
+    for _ in range(2):
+        assert deleter.delete(request).matched == 0
+    assert visible(world.store, [1]) == before
+
+
+def test_by_id_every_permitted_copy_goes_and_no_other(world: World) -> None:
+    for project_id in (2, 3):
+        world.store.write([make_trace("t1", project_id=project_id)], received_ns=T0_NS)
+    request = DeletionRequest(1, "key_1", "respan", Scope((1, 2)), ByIds(("t1",)))
+    assert world.deleter().delete(request).hidden == 2
+    assert set(visible(world.store, [2, 3])) == {(3, "t1")}
+
+
+def test_too_many_matches_delete_nothing(world: World) -> None:
+    before = visible(world.store, [1])
+    with pytest.raises(Unguarded, match="nothing was deleted"):
+        world.deleter().delete(by_filter(ANNA, matches_max=7))
+    with pytest.raises(Conflict):
+        world.deleter().delete(by_filter(ANNA, expected_count=7))
+    assert visible(world.store, [1]) == before
+    assert world.catalog.unfinished_deletions() == []
+    assert world.deleter().delete(by_filter(ANNA, matches_max=8, expected_count=8)).hidden == 8
+
+
+def test_a_plan_changes_nothing_and_names_what_would_go(world: World) -> None:
+    before = visible(world.store, [1])
+    plan = world.deleter().plan(by_filter(ids_in("t1", "t5")))
+    assert [line.trace_id for line in plan.traces] == ["t1", "t5"]
+    assert plan.planned["span"] == 8
+    assert visible(world.store, [1]) == before
+    assert world.catalog.unfinished_deletions() == []
+
+
+def test_shares_die_with_their_trace(world: World) -> None:
+    if world.real is None:
+        assert isinstance(world.catalog, FakeCatalog)
+        world.catalog.shares = {(1, "t1"), (1, "t2")}
+    else:
+        for trace_id in ("t1", "t2"):
+            world.real.set_share(1, 1, trace_id, public=True)
+    result = world.deleter().delete(by_ids("t1", "t3"))
+    job = world.catalog.get_deletion(result.deletion_id)
+    assert job is not None
+    assert job.purged["share"] == 1
+    (other,) = world.store.plan_ids(SCOPE, ["t2"], Window())
+    assert world.catalog.count_shares(job, [other]) == 1
+
+
+def test_what_changed_between_plan_and_hide_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Condition(BY_NAME["error_count"], Operator.EQUALS, (0,))
+    world.store.write([make_batch("t9", [make_span("s", status="error")])], received_ns=T0_NS)
+    create = world.catalog.create_deletion
+
+    def create_while_others_act(job: Any) -> Any:
+        world.store.write([make_batch("t1", [make_span("late", status="error")])], received_ns=T0_NS)
+        other = world.store.plan_ids(SCOPE, ["t2", "t3"], Window())
+        world.store.hide("del_other", SCOPE, None, Window(), other, b"")
+        return create(job)
+
+    monkeypatch.setattr(world.catalog, "create_deletion", create_while_others_act)
+    result = world.deleter().delete(by_filter(calm))
+    assert (result.matched, result.hidden, result.no_longer_matching, result.already_absent) == (8, 5, 1, 2)
+    assert world.ids_left() == {"t1", "t9"}
+
+
+def test_late_spans_are_refused_and_seen_in_the_status(world: World) -> None:
+    deleter = world.deleter()
+    result = deleter.delete(by_ids("t1"))
+    (outcome,) = world.store.write([make_trace("t1")], received_ns=T0_NS)
+    assert (outcome.refused, outcome.deletion_id) == (2, result.deletion_id)
+    job, progress = deleter.status(result.deletion_id)
+    assert job.state is S.VERIFIED
+    assert progress is not None
+    assert progress.late_refused == 2
+    with pytest.raises(NotFound):
+        deleter.status("del_unknown")
+
+
+# -- idempotency keys ---------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_key_returns_the_first_deletion(world: World) -> None:
+    deleter = world.deleter()
+    first = deleter.delete(by_ids("t1", "t2", idempotency_key="once"))
+    world.clock.advance(3600)
+    assert world.restarted().delete(by_ids("t2", "t1", idempotency_key="once")) == first
+    other = DeletionRequest(1, "key_2", "native", SCOPE, ByIds(("t3",)), idempotency_key="once")
+    assert deleter.delete(other).deletion_id != first.deletion_id
+
+
+def test_a_key_used_for_another_request_is_refused(world: World) -> None:
+    deleter = world.deleter()
+    deleter.delete(by_ids("t1", idempotency_key="once"))
+    with pytest.raises(Conflict, match="nothing was deleted") as caught:
+        deleter.delete(by_ids("t2", idempotency_key="once"))
+    assert caught.value.code == "idempotency_key_reused"
+    assert "t2" in world.ids_left()
+
+
+# -- failures -----------------------------------------------------------------------------------------------------
+
+
+def test_a_survivor_ends_the_deletion_failed_and_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutation: whichever target's delete does nothing, the recount finds it."""
+    for number, target in enumerate(NAMES):
+        deleter = world.deleter()
+        with monkeypatch.context() as patch:
+            if target == "share":
+                patch.setattr(world.catalog, "count_shares", lambda *_: 1)
+            else:
+                count = world.store.remaining
+                patch.setattr(world.store, "remaining", lambda d, t=target, c=count: {**c(d), t: 3})
+            result = deleter.delete(by_ids(f"t{number}"))
+        job, progress = deleter.status(result.deletion_id)
+        assert (result.state, job.problem, result.failed) == (S.FAILED, f"survivors:{target}", 1)
+        assert "failed" in render_message(result)
+        assert progress is not None
+        assert not progress.settled  # what is left can still be found by its id
+        assert f"t{number}" not in world.ids_left()
+
+
+def test_a_target_that_cannot_be_counted_blocks_until_it_can(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleter = world.deleter()
+    with monkeypatch.context() as patch:
+        count = world.store.remaining
+        patch.setattr(world.store, "remaining", lambda d: {**count(d), "span": None})
+        result = deleter.delete(by_ids("t1"))
+        assert result.state is S.HIDDEN
+        for _ in range(ATTEMPTS_MAX):
+            world.clock.advance(RETRY_S[-1])
+            deleter.run_due()
+        job, _ = deleter.status(result.deletion_id)
+        assert (job.state, job.problem, job.moves) == (S.BLOCKED, "uncounted:span", 2)
+        for _ in range(3):  # it stays blocked, in one ledger row, until something has changed
+            world.clock.advance(RETRY_S[-1])
+            deleter.run_due()
+        assert deleter.status(result.deletion_id)[0].moves == 2
+        assert render_message(deleter.delete(by_ids("t2"), wait_s=0)) == "1 traces hidden; erasure in progress"
+    world.clock.advance(RETRY_S[-1])
+    deleter.run_due()
+    assert deleter.status(result.deletion_id)[0].state is S.VERIFIED
+
+
+def test_a_target_the_store_does_not_mention_is_not_zero(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = world.store.remaining
+
+    def forgetful(deletion_id: str) -> dict[str, int | None]:
+        return {name: found for name, found in count(deletion_id).items() if name != "block"}
+
+    monkeypatch.setattr(world.store, "remaining", forgetful)
+    assert world.deleter().delete(by_ids("t1")).state is S.HIDDEN
+
+
+def test_passing_errors_are_tried_again_without_a_trace_in_the_ledger(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([OSError("anna's data in the message"), Overloaded("busy"), StoreDamaged("anna")])
+    purge = world.store.purge_batch
+
+    def unreliable(*args: Any, **kwargs: Any) -> Any:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return purge(*args, **kwargs)
+
+    monkeypatch.setattr(world.store, "purge_batch", unreliable)
+    deleter = world.deleter()
+    with caplog.at_level(logging.DEBUG, logger="clearspan"):
+        result = deleter.delete(by_ids("t1", "t2"))
+        assert result.state is S.HIDDEN
+        for _ in range(3):
+            world.clock.advance(RETRY_S[-1])
+            deleter.run_due()
+    job, _ = deleter.status(result.deletion_id)
+    assert (job.state, job.moves, job.purged["trace"]) == (S.VERIFIED, 3, 2)
+    assert "OSError" in caplog.text
+    assert "anna" not in caplog.text
+
+
+def test_a_lost_answer_of_hide_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer committed and died before it answered: the deletion goes on, once, with exact counts."""
+    hide = world.store.hide
+    calls: list[HideOutcome] = []
+
+    def answer_is_lost(*args: Any) -> HideOutcome:
+        calls.append(hide(*args))
+        if len(calls) == 1:
+            raise ConnectionError
+        return calls[-1]
+
+    monkeypatch.setattr(world.store, "hide", answer_is_lost)
+    result = world.deleter().delete(by_ids("t1", "t2"))
+    assert (result.state, result.hidden, len(calls)) == (S.VERIFIED, 2, 2)
+
+
+@pytest.mark.parametrize("error", [Overloaded("the writer died"), ConnectionError()])
+def test_a_hide_that_was_committed_is_never_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    hide = world.store.hide
+
+    def commit_and_fail(*args: Any) -> HideOutcome:
+        hide(*args)
+        raise error
+
+    monkeypatch.setattr(world.store, "hide", commit_and_fail)
+    deleter = world.deleter()
+    if isinstance(error, Overloaded):
+        assert deleter.delete(by_ids("t1")).state is S.VERIFIED
+        return
+    with pytest.raises(ConnectionError):
+        deleter.delete(by_ids("t1"))
+    world.clock.advance(RETRY_S[-1])
+    deleter.run_due()
+    assert world.catalog.unfinished_deletions() == []
+    assert "t1" not in world.ids_left()
+
+
+def test_a_refused_hide_cancels(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> HideOutcome:
+        raise Overloaded("full")
+
+    monkeypatch.setattr(world.store, "hide", refuse)
+    deleter = world.deleter()
+    with pytest.raises(Overloaded):
+        deleter.delete(by_ids("t1", idempotency_key="k"))
+    assert world.catalog.unfinished_deletions() == []
+    assert len(world.ids_left()) == 8
+
+
+# -- restarts -----------------------------------------------------------------------------------------------------
+
+POINTS = [
+    "deletion.before_hide", "deletion.after_hide", "deletion.after_hidden_recorded", "deletion.before_shares",
+    "deletion.before_batch", "deletion.after_batch", "deletion.before_settle", "deletion.after_settle",
+    "deletion.after_purged_recorded", "deletion.before_verify", "deletion.after_verified_recorded",
+]  # fmt: skip
+
+
+def test_the_list_of_fault_points_is_whole() -> None:
+    import inspect
+    import re
+
+    from clearspan.deletion import execute
+
+    source = inspect.getsource(execute)
+    named = set(re.findall(r'fault\("([^"]+)"\)', source))
+    recorded = {f"deletion.after_{state.value}_recorded" for state in (S.HIDDEN, S.PURGED, S.VERIFIED)}
+    assert set(POINTS) == named | recorded
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("visit", [1, 2])
+def test_a_deletion_that_dies_anywhere_is_finished_by_the_next_process(world: World, point: str, visit: int) -> None:
+    before = visible(world.store, [1])
+    crashed = False
+    with faults.armed(f"{point}:{visit}:crash"):
+        try:
+            world.deleter().delete(by_ids("t1", "t2", "t3", "t4", "t5"))
+        except faults.Crash:
+            crashed = True
+    assert crashed is (visit == 1 or point in ("deletion.before_batch", "deletion.after_batch"))
+    deleter = world.restarted()
+    deleter.resume()
+    deleter.run_due()
+    assert world.catalog.unfinished_deletions() == []
+    left = {trace_id for _, trace_id in before} - {"t1", "t2", "t3", "t4", "t5"}
+    if point == "deletion.before_hide" and crashed:  # nobody was told that anything was hidden, and nothing was
+        assert visible(world.store, [1]) == before
+        return
+    assert visible(world.store, [1]) == {key: seen for key, seen in before.items() if key[1] in left}
+    (deletion_id,) = world.store._deletions
+    job, progress = deleter.status(deletion_id)
+    assert (job.state, job.hidden, job.purged["trace"], job.purged["span"]) == (S.VERIFIED, 5, 5, 20)
+    assert progress is not None
+    assert (progress.settled, progress.request) == (True, None)
+    if world.real is not None:
+        assert len(world.real.ledger(deletion_id=deletion_id)) == 4
+
+
+def test_a_deletion_survives_dying_at_every_step(world: World) -> None:
+    with faults.armed("deletion.after_hide:1:crash"), pytest.raises(faults.Crash):
+        world.deleter().delete(by_ids(*(f"t{n}" for n in range(8))))
+    for point in (*["deletion.after_batch"] * 3, "deletion.before_settle", "deletion.after_settle"):
+        deleter = world.restarted()
+        deleter.resume()
+        with faults.armed(f"{point}:1:crash"), pytest.raises(faults.Crash):
+            deleter.run_due()
+    deleter = world.restarted()
+    assert deleter.resume() == 1
+    deleter.run_due()
+    (deletion_id,) = world.store._deletions
+    job = deleter.status(deletion_id)[0]
+    assert (job.state, job.purged["trace"], job.purged["span"]) == (S.VERIFIED, 8, 32)
+    assert deleter.resume() == 0
+
+
+# -- in the background --------------------------------------------------------------------------------------------
+
+
+def test_a_thread_carries_deletions_out(world: World) -> None:
+    world_clock = SystemClock()
+    deleter = Deleter(world.store, world.catalog, world_clock, world.ids, secret=SECRET, rows_max=5)
+    deleter.start()
+    try:
+        results = []
+        threads = [
+            threading.Thread(target=lambda n=n: results.append(deleter.delete(by_ids(f"t{n}")))) for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        deleter.close()
+    assert [result.state for result in results] == [S.VERIFIED] * 8
+    assert sum(result.hidden for result in results) == 8
+    assert world.ids_left() == set()
+
+
+def test_an_answer_does_not_wait_longer_than_asked(world: World) -> None:
+    deleter = world.deleter()
+    result = deleter.delete(by_ids("t1"), wait_s=0)
+    assert (result.state, result.hidden) == (S.HIDDEN, 1)
+    assert "t1" not in world.ids_left()
+    assert render_message(result) == "1 traces hidden; erasure in progress"
+    deleter.run_due()
+    assert deleter.status(result.deletion_id)[0].state is S.VERIFIED
+
+
+def test_a_small_deletion_is_not_held_up_by_a_large_one(world: World) -> None:
+    for n in range(60):
+        world.store.write([make_trace(f"big{n}", span_count=9)], received_ns=T0_NS)
+    deleter = world.deleter()
+    large = deleter.delete(by_ids(*(f"big{n}" for n in range(60))), wait_s=0)
+    small = deleter.delete(by_ids("t1"))
+    assert small.state is S.VERIFIED
+    progress = world.store.progress(large.deletion_id)
+    assert progress is not None
+    assert progress.more
+    deleter.run_due()
+    assert deleter.status(large.deletion_id)[0].state is S.VERIFIED
+
+
+def test_two_processes_do_not_carry_out_one_deletion(tmp_path: Path) -> None:
+    clock, ids = FixedClock(), CountingIds()
+    store = MemoryStore(TOMBSTONE_SECRET)
+    store.write([make_trace("t1")], received_ns=T0_NS)
+    with Catalog.open(tmp_path, clock=clock, ids=ids) as catalog:
+        one, two = (Deleter(store, CatalogRecords(catalog, clock, ids), clock, ids, secret=SECRET) for _ in range(2))
+        result = one.delete(by_ids("t1"), wait_s=0)
+        assert two.resume(take_over=False) == 1
+        two.run_due()
+        assert two.status(result.deletion_id)[0].state is S.HIDDEN  # the first holds the lease
+        clock.advance(61)  # the first has died without a word
+        two.run_due()
+        assert two.status(result.deletion_id)[0].state is S.VERIFIED
+        one.run_due()  # or was only slow: it finds the deletion taken and lets go
+        assert [entry.step for entry in catalog.ledger(deletion_id=result.deletion_id)] == [
+            "0.planned", "1.hidden", "2.purged", "3.verified",
+        ]  # fmt: skip
