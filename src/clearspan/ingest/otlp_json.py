@@ -50,7 +50,7 @@ def decode_json(body: bytes) -> Any:
     """
     try:
         return _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidPayload(f"the body is not JSON: {str(error) or type(error).__name__}") from error
 
 
