@@ -1,7 +1,7 @@
 """Text search inside SQL: signatures narrow, the decoded text decides.
 
 The filter compiler writes `text_match(t.trace_pk, operator, needle)`. Here that function gets its meaning: a trace
-whose signature lacks the needle's trigrams is no match; any other is unpacked and looked at. So a hit is always a
+whose signature lacks the needle's grams is no match; any other is unpacked and looked at. So a hit is always a
 real one. A search for a common text in a large store would unpack the whole store to count: it gives up after a
 number of traces looked at, and the page then says that its total is a floor.
 """
@@ -18,7 +18,7 @@ from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.payload import decode_block, records_by_id
 from clearspan.query.ast import Condition, Expr, conjuncts
 from clearspan.query.fields import FieldType
-from clearspan.query.operators import casefold, text_matches
+from clearspan.query.operators import Operator, casefold, text_matches
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
 
@@ -44,7 +44,7 @@ class Search:
     def __init__(self, conn: apsw.Connection, *, limit: int | None) -> None:
         self._conn = conn
         self._limit = limit
-        self._candidates: dict[str, text_index.Candidates] = {}
+        self._candidates: dict[tuple[str, bool], text_index.Candidates] = {}
         self._verdicts: dict[tuple[int, str, str], bool] = {}  # total and page look at the same traces
         self.gave_up = False
 
@@ -53,7 +53,7 @@ class Search:
         fewest: list[int] | None = None
         for part in conjuncts(where) if where is not None else ():
             if isinstance(part, Condition) and part.field.type is FieldType.SEARCH:
-                found = self._found(str(part.values[0]))
+                found = self._found(part.operator, str(part.values[0]))
                 if not found.unfiltered and len(found.trace_pks) <= CANDIDATES_GIVEN_MAX:
                     pks = found.trace_pks.tolist()
                     fewest = pks if fewest is None or len(pks) < len(fewest) else fewest
@@ -64,7 +64,7 @@ class Search:
         known = self._verdicts.get((trace_pk, operator, needle))
         if known is not None:
             return known
-        if trace_pk not in self._found(needle):
+        if trace_pk not in self._found(operator, needle):
             return False
         if self._limit is not None and len(self._verdicts) >= self._limit:
             self.gave_up = True
@@ -73,10 +73,11 @@ class Search:
         self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
 
-    def _found(self, needle: str) -> text_index.Candidates:
-        if needle not in self._candidates:
-            self._candidates[needle] = text_index.candidates(self._conn, needle)
-        return self._candidates[needle]
+    def _found(self, operator: str, needle: str) -> text_index.Candidates:
+        phrase = operator != Operator.FULL_TEXT_SEARCH
+        if (needle, phrase) not in self._candidates:
+            self._candidates[needle, phrase] = text_index.candidates(self._conn, needle, phrase=phrase)
+        return self._candidates[needle, phrase]
 
 
 _searches = threading.local()
