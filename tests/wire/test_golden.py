@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recordings import FAMILIES, OTLP, RESPAN, Recorded, family
 
 from clearspan.ingest.detail import decode_span, input_output
 from clearspan.ingest.messages import Message
-from recordings import FAMILIES, OTLP, RESPAN, Recorded, family
 
 SKIPPED_SPAN_FIELDS = {"start_ns", "end_ns", "context_key", "content_hash"}
 SKIPPED_SUMMARY_FIELDS = {"trace_id", "start_ns", "end_ns", "metadata_all", "key_id"}

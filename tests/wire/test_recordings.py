@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from recordings import FAMILIES, Recorded, family
 
 from clearspan.ingest.detail import decode_span, searchable_text
-from recordings import FAMILIES, Recorded, family
 
 CHATTING = tuple(name for name in FAMILIES if name != "openinference-openai-agents")
 NOT_SENT = {

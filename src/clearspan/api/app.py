@@ -45,6 +45,7 @@ def build_routes(services: Services) -> FastAPI:
             ClearspanError: _on_error,
             RequestTimeout: _on_error,
             HTTPException: _on_http_error,
+            Exception: _on_error,
         },
     )
     app.state.services = services

@@ -93,20 +93,30 @@ class Watch:
             return
         started = time.perf_counter()
         status = 0
+        is_complete = False
 
         async def watching(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+            else:
+                is_complete = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, receive, watching)
         except Exception as error:
-            _log.error("unexpected error", route=template_of(scope), exc_info=error)
-            if status:
-                raise  # half an answer is out already; closing the connection is all that is left
-            await json_failure(failure_of(error))(scope, receive, watching)
+            # Not as `exc_info`: what a renderer makes of that, locals included, is up to how logging is configured.
+            _log.error(
+                "unexpected error",
+                route=template_of(scope),
+                exception=type(error).__qualname__,
+                places=places_of(error.__traceback__),
+            )
+            if not status:
+                await json_failure(failure_of(error))(scope, receive, watching)
+            elif not is_complete:
+                raise  # half an answer is out; closing the connection is all that is left
         finally:
             route = template_of(scope)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"

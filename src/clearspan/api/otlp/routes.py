@@ -76,8 +76,8 @@ def is_otlp(request: Request) -> bool:
 
 
 def otlp_failure(request: Request, failure: Failure) -> Response:
-    """An error in the encoding of the request; protobuf when that is unclear, as it is OTLP's default."""
-    return failure_reply(failure, protobuf=_media_type(request) != JSON)
+    """An error in the encoding of the request; JSON when that is unclear, for then a person may be asking."""
+    return failure_reply(failure, protobuf=_media_type(request) in _PROTOBUF_TYPES)
 
 
 def add_otlp_routes(app: FastAPI) -> None:

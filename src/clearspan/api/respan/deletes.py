@@ -45,6 +45,7 @@ async def bulk_delete(request: Request) -> Response:
         selection=ByFilter(where),
         window=window.window,
         window_is_implicit=window.is_default,
+        end_is_implicit=not request.query_params.get("end_time"),
         matches_max=services.settings.delete_traces_max,
         idempotency_key=_idempotency_key(request),
     )

@@ -1,0 +1,212 @@
+"""The route inventory: every route declares a permission and holds to it; none is shadowed, none has two owners."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from clearspan.api.app import build_routes
+from clearspan.api.auth import Permission, route_permissions
+from clearspan.api.otlp.routes import LOG_PATHS, TRACE_PATHS
+from clearspan.api.routing import spellings
+from clearspan.catalog import KeyScope
+from clearspan.testing.wire import Wire, open_wire
+
+RESPAN_PATHS = (
+    "/api/traces/list/", "/api/traces/bulk/", "/api/traces/bulk-delete/", "/api/traces/{trace_unique_id}/",
+    "/api/{unique_organization_id}/traces/{trace_unique_id}/", "/api/v1/traces/ingest",
+    "/api/openai/v1/traces/ingest", "/clickhouse/traces/summary/",
+)  # fmt: skip
+SYSTEM_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+OPEN = {Permission.PUBLIC, Permission.NONE_NEEDED}
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    with ExitStack() as stack:
+        opened = open_wire(stack, tmp_path / "data", "memory")
+        opened.ingest(opened.span("t1"))
+        yield opened
+
+
+def inventory(wire: Wire) -> dict[tuple[str, str], Permission | None]:
+    return route_permissions(build_routes(wire.services))
+
+
+def concrete(path: str) -> str:
+    """A path that the template matches, with ids that exist where that matters."""
+    return re.sub(r"\{[^}]*\}", "t1", path)
+
+
+def test_every_route_declares_a_permission(wire: Wire) -> None:
+    assert [route for route, permission in inventory(wire).items() if permission is None] == []
+
+
+def test_routes_without_a_key_are_these_and_no_others(wire: Wire) -> None:
+    found = {path for (_, path), permission in inventory(wire).items() if permission in OPEN}
+    assert found == set(spellings(*SYSTEM_PATHS, "/api/{unique_organization_id}/traces/{trace_unique_id}/"))
+
+
+def test_every_path_of_the_contract_is_served_in_both_spellings(wire: Wire) -> None:
+    served = {path for _, path in inventory(wire)}
+    assert set(spellings(*RESPAN_PATHS, *TRACE_PATHS, *LOG_PATHS, *SYSTEM_PATHS)) <= served
+
+
+def calls(wire: Wire) -> list[tuple[str, str, Permission]]:
+    return [
+        (method, concrete(path), permission)
+        for (method, path), permission in inventory(wire).items()
+        if permission is not None and permission not in OPEN and method != "HEAD"
+    ]
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", "cs_00000000_" + "A" * 43, "x" * 10_000])
+def test_without_a_valid_key_nothing_answers(wire: Wire, key: str | None) -> None:
+    for method, path, _ in calls(wire):
+        answer = wire.send(method, path, {}, key=key)
+        assert answer.status_code == 401, (method, path)
+        assert "traces" not in answer.text or "API key" in answer.text
+
+
+def test_an_expired_or_revoked_key_opens_nothing(wire: Wire) -> None:
+    org_id = wire.catalog.first_org.id
+    expired = wire.catalog.create_key(org_id, name="short", expires_at_ns=wire.clock.now_ns() + 1)
+    revoked = wire.catalog.create_key(org_id, name="gone")
+    wire.catalog.revoke_key(org_id, revoked.key.public_id)
+    wire.clock.advance(10)
+    for method, path, _ in calls(wire):
+        for key in (expired.secret, revoked.secret):
+            assert wire.send(method, path, {}, key=key).status_code == 401, (method, path)
+
+
+def test_a_key_opens_exactly_what_its_scope_allows(wire: Wire) -> None:
+    keys = {scope: wire.key(scope) for scope in KeyScope}
+    for (method, path, permission), (scope, key) in itertools.product(calls(wire), keys.items()):
+        answer = wire.send(method, path, {"is_public": False}, key=key)
+        if permission.scope is scope:
+            assert answer.status_code not in (401, 403), (method, path, scope)
+        else:
+            assert answer.status_code == 403, (method, path, scope, answer.text)
+
+
+def test_another_tenants_key_sees_and_changes_nothing(wire: Wire) -> None:
+    other = wire.catalog.create_organisation("other")
+    theirs = wire.key(*KeyScope, org_id=other.id)
+    bodies: dict[str, Any] = {
+        "/api/traces/bulk/": {"filters": {"trace_unique_id": {"value": ["t1"]}}},
+        "/api/traces/t1/": {"is_public": True},
+    }
+    before = wire.get("/api/traces/t1/").json()
+    assert wire.list_ids(key=theirs) == []
+    assert wire.list_ids() == ["t1"]
+    for method, path, _ in calls(wire):
+        canonical = path.rstrip("/") + "/"
+        answer = wire.send(method, path, bodies.get(canonical.replace("bulk-delete", "bulk"), {}), key=theirs)
+        assert before["start_time"] not in answer.text, (method, path)
+        if method == "DELETE" or "bulk" in path:
+            assert answer.json().get("deleted_count") == 0, (method, path)
+        if canonical == "/api/traces/t1/" and method != "DELETE":
+            assert answer.status_code == 404, method
+    assert wire.get("/api/traces/t1/").json() == before
+    assert wire.get(f"/api/{wire.catalog.first_org.public_id}/traces/t1/", key=None).status_code == 404
+
+
+def test_no_route_is_taken_by_one_before_it(wire: Wire) -> None:
+    app = build_routes(wire.services)
+    routes = [route for route in app.router.routes if isinstance(route, Route)]
+    for route in routes:
+        for method in route.methods or ():
+            path = re.sub(r"\{[^}]*\}", "some-id", route.path)
+            taken = next(each for each in routes if method in (each.methods or ()) and each.path_regex.fullmatch(path))
+            assert taken is route, f"{method} {route.path} is shadowed by {taken.path}"
+
+
+def test_no_path_and_method_has_two_owners(wire: Wire) -> None:
+    app = build_routes(wire.services)
+    seen: dict[tuple[str, str], object] = {}
+    for route in app.router.routes:
+        assert isinstance(route, Route)
+        for method in route.methods or ():
+            assert seen.setdefault((method, route.path), route.endpoint) is route.endpoint
+            assert list(seen).count((method, route.path)) == 1
+
+
+def test_no_slash_is_ever_redirected(wire: Wire) -> None:
+    for method, path, _ in calls(wire):
+        for spelling in spellings(path):
+            answer = wire.send(method, spelling, {}, key=None, follow_redirects=False)
+            assert answer.status_code == 401, (method, spelling)
+
+
+def test_the_description_is_complete_and_valid(wire: Wire) -> None:
+    answer = wire.get("/openapi.json", key=None)
+    assert answer.status_code == 200
+    api = answer.json()
+    assert api["openapi"].startswith("3.1")
+    operations = [(path, method, op) for path, item in api["paths"].items() for method, op in item.items()]
+    assert len({op["operationId"] for _, _, op in operations}) == len(operations)
+    for path, _, operation in operations:
+        named = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
+        assert named == set(re.findall(r"\{(\w+)\}", path)), path
+        assert operation["description"]
+        assert "200" in operation["responses"]
+    described = {path for path, _, _ in operations}
+    assert described == {
+        "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
+        "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
+        "/healthz", "/readyz", "/metrics",
+    }  # fmt: skip
+    bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]
+    assert bulk["content"]["application/json"]["schema"]["required"] == ["filters"]
+
+
+def test_unknown_addresses_and_methods_are_json_errors(wire: Wire) -> None:
+    for method, path, status in (
+        ("GET", "/nope", 404),
+        ("POST", "/api/v9/traces", 404),
+        ("PUT", "/api/traces/list/", 405),
+        ("GET", "/v1/traces", 405),
+        ("DELETE", "/healthz", 405),
+    ):
+        answer = wire.send(method, path)
+        assert answer.status_code == status, (method, path)
+        assert answer.json()["code" if path != "/v1/traces" else "message"]
+        assert "detail" in answer.json()
+
+
+def test_health_needs_no_key_and_the_index_leads_on(wire: Wire) -> None:
+    assert wire.get("/healthz", key=None).json() == {"status": "ok"}
+    assert wire.get("/readyz/", key=None).json() == {"status": "ready", "store": "ok", "writer": "ok"}
+    links = wire.get("/", key=None).json()["links"]
+    for address in links.values():
+        assert wire.get(address, key=None).status_code == 200
+
+
+def test_the_401_tells_where_to_look(wire: Wire) -> None:
+    expected = "Your API key is invalid or expired, please check your API key at http://clearspan.test/ui/keys"
+    answer = wire.get("/api/traces/t1/", key="wrong")
+    assert answer.json() == {"detail": expected, "error": expected, "code": "not_authenticated"}
+    assert answer.headers["www-authenticate"] == "Bearer"
+    for scheme in ("Api-Key", "bearer", "BEARER"):
+        headers = {"Authorization": f"{scheme} owner-key-of-the-tests"}
+        assert wire.get("/api/traces/t1/", key=None, headers=headers).status_code == 200
+    assert wire.get("/api/traces/t1/", key=None, headers={"X-API-Key": "owner-key-of-the-tests"}).status_code == 200
+
+
+def test_an_unexpected_error_tells_nothing(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret needle")
+
+    monkeypatch.setattr(wire.services.reader, "get_trace", broken)
+    answer = wire.get("/api/traces/t1/")
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"detail", "error", "code"}
+    assert answer.json()["code"] == "internal_error"
+    assert "needle" not in answer.text
