@@ -104,8 +104,12 @@ def test_equal_requests_have_equal_bytes() -> None:
 
 
 def test_an_implicit_window_is_no_part_of_what_was_asked() -> None:
-    hours = [request(window=Window(n, n + 10), window_is_implicit=True) for n in (1, 2)]
+    hours = [request(window=Window(n, n + 10), window_is_implicit=True, end_is_implicit=True) for n in (1, 2)]
     assert request_hash(SECRET, hours[0]) == request_hash(SECRET, hours[1])
+    since = [request(window=Window(1, n), end_is_implicit=True) for n in (5, 6)]
+    assert request_hash(SECRET, since[0]) == request_hash(SECRET, since[1])
+    said = [request(window=Window(n, 9), end_is_implicit=True) for n in (5, 6)]
+    assert request_hash(SECRET, said[0]) != request_hash(SECRET, said[1])
 
 
 def test_an_idempotency_key_is_its_callers_own() -> None:

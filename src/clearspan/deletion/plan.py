@@ -120,10 +120,14 @@ def repeatable_id(secret: bytes, request: DeletionRequest) -> str | None:
 def request_hash(secret: bytes, request: DeletionRequest) -> str:
     """Tells a repeat from another request under the same idempotency key.
 
-    Bounds that the caller did not give are left out: "the last hour" is another hour at each repeat.
+    Bounds that the caller did not give are left out: "now" is another moment at each repeat.
     """
-    said = replace(request, window=Window()) if request.window_is_implicit else request
-    return hmac.new(secret, b"request\0" + canonical_request(said), hashlib.sha256).hexdigest()
+    window = Window(
+        None if request.window_is_implicit else request.window.start_ns,
+        None if request.end_is_implicit else request.window.end_ns,
+    )
+    said = canonical_request(replace(request, window=window))
+    return hmac.new(secret, b"request\0" + said, hashlib.sha256).hexdigest()
 
 
 def request_shape(request: DeletionRequest) -> tuple[str, ...]:

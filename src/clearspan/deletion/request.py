@@ -38,7 +38,8 @@ class DeletionRequest:
     scope: Scope  # what the caller may see: nothing else can be deleted
     selection: ByFilter | ByIds = field(repr=False)
     window: Window = ANY_TIME  # on the trace's start time; a filter needs both bounds or `delete_all`
-    window_is_implicit: bool = False  # a default stands in for a bound: every answer then tells the window
+    window_is_implicit: bool = False  # a default stands in for the start: every answer then tells the window
+    end_is_implicit: bool = False  # a default, the present moment, stands in for the end
     delete_all: bool = False  # the caller said in so many words that no window bounds the filter
     reason: str | None = field(default=None, repr=False)
     expected_count: int | None = None  # refuse unless exactly so many traces match

@@ -51,6 +51,7 @@ EXEMPT: Final = {
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "purge_batch": "rows removed per target",
     "trace_count": "numbers of visible traces an hour; a row that has come down to 0 is removed",
+    "text_erase": "trace_pks; a row goes with the trace's last sealed bits",
     "text_segment": "numbers of segments of the text index",
     "store_fact": "the store's own counters",
 }

@@ -1,0 +1,140 @@
+"""A deletion leaves nothing of what was asked: filter values, reason, idempotency key and ids go with the data."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from clearspan import faults
+from clearspan.catalog.catalog import Catalog
+from clearspan.deletion.execute import Deleter
+from clearspan.deletion.records import CatalogRecords
+from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.state import DeletionState
+from clearspan.model.span import SpanContext
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition, Group
+from clearspan.query.fields import BY_NAME, METADATA
+from clearspan.query.operators import Operator
+from clearspan.store.sqlite.open import SqliteStore
+from clearspan.testing.build import T0_NS, make_batch, make_span
+from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.local_store import open_local_store
+from clearspan.testing.needles import needle_of, scan_folder
+
+SEED = 7
+DAY = Window(T0_NS - 10**12, T0_NS + 10**14)
+
+
+class World(NamedTuple):
+    folder: Path
+    store: SqliteStore
+    catalog: Catalog
+    clock: FixedClock
+    ids: CountingIds
+
+    def deleter(self) -> Deleter:
+        records = CatalogRecords(self.catalog, self.clock, self.ids)
+        return Deleter(
+            self.store.deletions, records, self.clock, self.ids, secret=self.catalog.tombstone_secret, rows_max=40
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    clock, ids = FixedClock(), CountingIds()
+    with Catalog.open(tmp_path, clock=clock, ids=ids) as catalog:
+        store = open_local_store(tmp_path, catalog.tombstone_secret)
+        yield World(tmp_path, store, catalog, clock, ids)
+        store.close()
+
+
+def plant(world: World, rng: random.Random, count: int = 12) -> dict[str, SpanContext]:
+    """Traces whose id, customer and metadata are needles; all share one customer and one metadata pair."""
+    customer, key, value = (needle_of(rng.randbytes(12)) for _ in range(3))
+    planted = {}
+    for _ in range(count):
+        trace_id = needle_of(rng.randbytes(12))
+        context = SpanContext(customer_identifier=customer, metadata=((key, value),))
+        planted[trace_id] = context
+        spans = [make_span(f"s{n}", context=context, start_s=n) for n in range(5)]
+        world.store.writer.submit([make_batch(trace_id, spans)], world.clock.now_ns()).result()
+    for n in range(30):  # neighbours that stay
+        world.store.writer.submit([make_batch(f"stays-{n}", [make_span("s")])], world.clock.now_ns()).result()
+    world.clock.advance(1)
+    return planted
+
+
+def request_for(planted: dict[str, SpanContext], rng: random.Random) -> tuple[DeletionRequest, set[str]]:
+    """A deletion by filter, and every needle in it and in what it deletes."""
+    context = next(iter(planted.values()))
+    ((key, value),) = context.metadata
+    reason, idempotency_key, other = (needle_of(rng.randbytes(12)) for _ in range(3))
+    assert context.customer_identifier is not None
+    where = Group(
+        "AND",
+        (
+            Condition(BY_NAME["customer_identifier"], Operator.IN, (context.customer_identifier, other)),
+            Condition(METADATA, Operator.EQUALS, (value,), key),
+        ),
+    )
+    request = DeletionRequest(
+        1, "key_1", "respan", Scope((1,)), ByFilter(where), DAY, reason=reason, idempotency_key=idempotency_key
+    )
+    return request, {*planted, context.customer_identifier, key, value, reason, idempotency_key, other}
+
+
+def test_nothing_of_a_verified_deletion_is_in_any_file_or_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    request, needles = request_for(planted, rng)
+    with caplog.at_level(logging.DEBUG):
+        result = world.deleter().delete(request)
+    assert (result.state, result.hidden) == (DeletionState.VERIFIED, len(planted))
+    assert scan_folder(world.folder, needles) == []
+    assert not any(needle in caplog.text for needle in needles)
+    assert world.catalog.ledger(deletion_id=result.deletion_id)[0].body["matched"] == len(planted)
+
+
+def test_the_scan_would_find_them_before(world: World) -> None:
+    """While a deletion runs, the plain request lies in traces.db and nowhere else."""
+    rng = random.Random(SEED)
+    request, needles = request_for(plant(world, rng), rng)
+    with faults.armed("deletion.before_settle:1:crash"), pytest.raises(faults.Crash):
+        world.deleter().delete(request)
+    hits = scan_folder(world.folder, needles)
+    assert {hit.needle for hit in hits} == needles - {request.idempotency_key}
+    assert {hit.file.partition("-")[0] for hit in hits} == {"traces.db"}
+    deleter = world.deleter()
+    assert deleter.resume() == 1
+    deleter.run_due()
+    assert scan_folder(world.folder, needles) == []
+
+
+@pytest.mark.parametrize("point", ["after_hide", "after_batch", "after_settle", "after_purged_recorded"])
+def test_nor_after_a_crash_and_a_resume(world: World, point: str) -> None:
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    _, needles = request_for(planted, rng)
+    request = DeletionRequest(1, "key_1", "respan", Scope((1,)), ByIds(tuple(planted)))
+    with faults.armed(f"deletion.{point}:1:crash"), pytest.raises(faults.Crash):
+        world.deleter().delete(request)
+    deleter = world.deleter()
+    assert deleter.resume() == 1
+    deleter.run_due()
+    assert scan_folder(world.folder, needles) == []
+
+
+def test_a_request_that_matches_nothing_is_not_written_down(world: World) -> None:
+    rng = random.Random(SEED)
+    plant(world, rng)
+    foreign = needle_of(rng.randbytes(12))
+    where = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, (foreign,))
+    request = DeletionRequest(1, "key_1", "respan", Scope((1,)), ByFilter(where), DAY, reason=foreign)
+    assert world.deleter().delete(request).matched == 0
+    assert scan_folder(world.folder, {foreign}) == []
