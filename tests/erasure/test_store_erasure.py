@@ -13,7 +13,7 @@ from clearspan.files.pages import scan_database
 from clearspan.model.span import SpanContext, TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
-from clearspan.store.sqlite import fsck
+from clearspan.store.sqlite import fsck, text_index
 from clearspan.store.sqlite.open import SqliteStore
 from clearspan.testing.build import Built, make_batch, make_log, make_span
 from clearspan.testing.local_store import open_local_store
@@ -115,9 +115,7 @@ def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
 @pytest.mark.parametrize("order", ["insertion", "reverse", "random"])
-def test_no_needle_is_left_in_any_file(
-    planted: tuple[Planted, Path], tmp_path: Path, order: str, share: float
-) -> None:
+def test_no_needle_is_left_in_any_file(planted: tuple[Planted, Path], tmp_path: Path, order: str, share: float) -> None:
     made, source = planted
     folder = tmp_path / "data"
     shutil.copytree(source, folder)
@@ -147,3 +145,32 @@ def test_the_scan_sees_every_needle_of_a_store_that_was_not_deleted(planted: tup
     found = {hit.needle for hit in scan_folder(folder, current)}
     # Contents that a late batch superseded are gone by the merge law; the rest must be seen.
     assert len(found) > 0.8 * len(current)
+
+
+def test_sealed_text_signatures_are_cleared_segment_by_segment(tmp_path: Path) -> None:
+    """Purged traces leave no bit in any sealed segment, however they are scattered; the others keep theirs."""
+    store = open_local_store(tmp_path)
+    ids = [f"trace-{n}" for n in range(text_index.SETTLED_TRACES + 5 * text_index.SEGMENT_TRACES)]
+    for at in range(0, len(ids), BATCH):
+        batches = [
+            make_batch(
+                ids[n],
+                [make_span(f"{ids[n]}.0", start_s=float(n), text=f"haystack {n}")],
+                text_bits=text_index.signature([f"haystack {n} word{n:06d}".encode()]),
+            )
+            for n in range(at, min(at + BATCH, len(ids)))
+        ]
+        store.writer.submit(batches, 1).result()
+    while store.writer.call("work_when_idle"):
+        pass
+    with store.reader.snapshot() as conn:
+        assert conn.execute("SELECT count(*) FROM text_segment").get >= 4
+        assert 8 in text_index.candidates(conn, "word000007")  # trace_pk 8 is trace-7
+    victims = ids[7 : 4 * text_index.SEGMENT_TRACES : 97]
+    delete(store, victims)
+    with store.reader.snapshot() as conn:
+        assert 8 not in text_index.candidates(conn, "word000007")
+        assert 9 in text_index.candidates(conn, "word000008")
+        assert conn.execute("SELECT count(*) FROM text_erase").get == 0
+    store.close()
+    assert fsck.check(tmp_path).violations == []

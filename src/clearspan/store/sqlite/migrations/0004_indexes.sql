@@ -35,3 +35,10 @@ CREATE TABLE store_fact (
 
 -- trace_pks below this may have been handed out, even if their traces are gone: no number is used twice.
 INSERT INTO store_fact VALUES ('next_trace_pk', 1);
+
+-- Purged traces whose bits in sealed segments of the text index are still to be cleared, segment by segment.
+CREATE TABLE text_erase (
+    deletion_no INTEGER NOT NULL,
+    trace_pk    INTEGER NOT NULL,
+    PRIMARY KEY (deletion_no, trace_pk)
+) STRICT, WITHOUT ROWID;
