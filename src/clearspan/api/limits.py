@@ -26,12 +26,18 @@ class BodyLimits:
     Attributes:
         bytes_max: the most bytes of body, as sent.
         first_byte_s: how long the first byte may take, and the head start of the rate below.
-        bytes_per_s_min: average rate that the client must hold after that.
+        bytes_per_s_min: average rate that the client must hold after that; 0: any.
     """
 
     bytes_max: int
     first_byte_s: float = 10.0
     bytes_per_s_min: int = 16 * 1024
+
+    def deadline(self, started: float, received: int) -> float | None:
+        """When the next chunk must be there, given how much has come since `started`; None: whenever."""
+        if self.bytes_per_s_min:
+            return started + self.first_byte_s + received / self.bytes_per_s_min
+        return None if received else started + self.first_byte_s
 
 
 class ByteAccount(Protocol):
@@ -64,9 +70,8 @@ async def read_body(request: Request, limits: BodyLimits, account: ByteAccount |
     started = asyncio.get_running_loop().time()
     stream = request.stream()
     while True:
-        deadline = started + limits.first_byte_s + received / limits.bytes_per_s_min
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(limits.deadline(started, received)):
                 chunk = await anext(stream, None)
         except TimeoutError:
             raise RequestTimeout from None
