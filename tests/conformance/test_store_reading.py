@@ -10,9 +10,11 @@ from clearspan.ingest.payload import decode_record
 from clearspan.model.span import SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr, Group
+from clearspan.query.evaluate import order_key
 from clearspan.query.fields import BY_NAME, METADATA
 from clearspan.query.operators import Operator
 from clearspan.query.page import NEWEST_FIRST, SORTABLE, OffsetPage, SortKey, parse_sort
+from clearspan.store.sqlite.text_index import signature
 from clearspan.testing.build import SECOND_NS, T0_NS, make_batch, make_log, make_span, make_trace, with_metadata
 from clearspan.testing.stores import Stores
 
@@ -145,8 +147,6 @@ def test_every_sort_agrees_with_its_values_and_puts_missing_last(stores: Stores,
             completion_tokens=value, total_tokens=value, status="error" if n % 2 else "ok",
         )  # fmt: skip
         stores.writer.write([make_batch(f"t{n}", [span], project_id=1 + n % 2)], received_ns=T0_NS)
-    from clearspan.query.evaluate import order_key
-
     for descending in (False, True):
         sort = SortKey(SORTABLE[name], descending)
         rows = stores.reader.list_traces(BOTH, None, ANY_TIME, sort, EVERYTHING).rows
@@ -183,6 +183,41 @@ def test_filters_reach_traces_spans_and_metadata(stores: Stores) -> None:
     ]
     for expr, expected in cases:
         assert set(ids(stores, expr=expr)) == expected, expr
+
+
+def test_text_is_found_in_spans_and_logs_and_goes_with_them(stores: Stores) -> None:
+    texts = {
+        "en": "The quick Brown fox",
+        "de": "Straße und Übermut",
+        "ja": "東京都の天気は晴れです",
+        "quote": 'she said "no"',
+    }
+    for trace_id, text in texts.items():
+        item = make_log("s", text=text) if trace_id == "de" else make_span("s", text=text)
+        batch = make_batch(trace_id, [item], text_bits=signature([item.raw]))
+        stores.writer.write([batch], received_ns=T0_NS)
+    cases = [
+        (Operator.CONTAINS, "quick Brown", {"en"}),
+        (Operator.CONTAINS, "quick brown", set()),
+        (Operator.ICONTAINS, "QUICK bROWN", {"en"}),
+        (Operator.ICONTAINS, "strasse", {"de"}),
+        (Operator.CONTAINS, "京都の天気", {"ja"}),
+        (Operator.CONTAINS, "天", {"ja"}),
+        (Operator.CONTAINS, 'said "no"', {"quote"}),
+        (Operator.FULL_TEXT_SEARCH, "fox quick", {"en"}),
+        (Operator.FULL_TEXT_SEARCH, "fox Übermut", set()),
+        (Operator.CONTAINS, "nowhere to be found", set()),
+    ]
+    for operator, needle, expected in cases:
+        assert set(ids(stores, expr=where("text", operator, needle))) == expected, needle
+    about_tokyo = where("text", Operator.CONTAINS, "東京")
+    plan = stores.deletions.plan(Scope((1,)), about_tokyo, ANY_TIME, received_before_ns=T0_NS + 1, limit=9)
+    assert [line.trace_id for line in plan] == ["ja"]
+    stores.deletions.hide("del_1", Scope((1,)), about_tokyo, ANY_TIME, plan, b"")
+    assert ids(stores, expr=about_tokyo) == []
+    stores.deletions.purge_batch("del_1", 0, rows_max=100)
+    assert ids(stores, expr=about_tokyo) == []
+    assert stores.deletions.remaining("del_1")["text_signature"] == 0
 
 
 def test_sums_leave_the_unknown_out(stores: Stores) -> None:

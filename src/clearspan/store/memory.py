@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.merge import wins
 from clearspan.ingest.payload import decode_block, records_by_id
 from clearspan.ingest.rollup import summarise
@@ -57,13 +58,6 @@ class _Trace:
     contexts: dict[int, SpanContext] = field(default_factory=dict)
     blocks: dict[int, _Block] = field(default_factory=dict)
 
-    @staticmethod
-    def readable(record: bytes) -> str:
-        """The text of a record that a search looks at."""
-        from clearspan.ingest.detail import searchable_text  # pulls in every decoder; most stores never search
-
-        return searchable_text(record)
-
     @cached_property
     def summary(self) -> TraceSummary:
         spans = [span for span, _ in self.spans.values()]
@@ -76,7 +70,7 @@ class _Trace:
     def facts(self, where: Expr) -> TraceFacts:
         """What `where` may ask of the trace; text is decoded only for a search."""
         searches = any(condition.field.type is FieldType.SEARCH for condition in conditions(where))
-        texts = [self.readable(record) for record in self.live_records()] if searches else []
+        texts = [searchable_text(record) for record in self.live_records()] if searches else []
         return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts)
 
     def live_records(self) -> Iterator[bytes]:

@@ -10,6 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
+
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, BlockRecord, encode_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 
@@ -78,7 +81,9 @@ def make_log(
     """A log record `at_s` seconds after T0_NS; its hash, and so its identity, comes from all arguments."""
     said = {"time_ns": T0_NS + round(at_s * SECOND_NS), "event_name": "event", "severity": 9, **fields}
     said |= {"span_id": span_id, "context_key": context_key(context)}
-    raw = json.dumps({**said, "body": text}, sort_keys=True).encode()
+    wire = WireLog(time_unix_nano=max(said["time_ns"], 0), body=AnyValue(string_value=text))
+    wire.attributes.add(key="row", value=AnyValue(string_value=json.dumps(said, sort_keys=True)))
+    raw = wire.SerializeToString(deterministic=True)
     return Built(LogRecord(log_hash=hash64(raw), **said), context, raw)
 
 
