@@ -39,8 +39,8 @@ def decompress(body: bytes, encoding: str | None, limits: IngestLimits = DEFAULT
     out = bytearray()
     try:
         for part in unpack(body):
+            _check(len(out) + len(part), len(body), limits)
             out += part
-            _check(len(out), len(body), limits)
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidPayload(f"the {name} body cannot be unpacked: {error}") from error
     return bytes(out)

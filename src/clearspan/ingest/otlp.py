@@ -25,7 +25,7 @@ from clearspan.ingest.origin import Origin
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_OTLP_SPAN, Shared
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.promote import Promoter
-from clearspan.ingest.wire import LogView, RequestView, SpanView, WireError
+from clearspan.ingest.wire import LogSpanIdView, LogView, RequestView, SpanIdView, WireError
 from clearspan.model.errors import InvalidPayload
 
 _NO_TRACE: Final = b"\0" * 16
@@ -152,7 +152,7 @@ def _reason(record: bytes | InvalidPayload, error: InvalidPayload, *, logs: bool
     what = "log record" if logs else "span"
     if isinstance(record, bytes):
         try:
-            span_id = (LogView if logs else SpanView).FromString(record).span_id
+            span_id = (LogSpanIdView if logs else SpanIdView).FromString(record).span_id
         except WireError:
             return f"{what}: {error.message}"
         return f"{what} {span_id.hex()[:32] or 'without id'}: {error.message}"

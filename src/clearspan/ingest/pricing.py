@@ -260,7 +260,8 @@ def _operator_price(entry: Any, number: int) -> OperatorPrice:
         value = entry.get(key)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 1_000_000:
+        is_amount = isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
+        if not is_amount or not 0 <= value <= 1_000_000:
             raise InvalidInput(f"{where}: {key} must be an amount in USD from 0 to 1,000,000")
         return _pico(Decimal(value))
 

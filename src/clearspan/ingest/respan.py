@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -196,7 +197,7 @@ def parse_time(value: Any) -> int | None:
             raise InvalidPayload("a time that is not ISO 8601") from None
     elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         scale = next((unit for bound, unit in ((1e11, 9), (1e14, 6), (1e17, 3)) if abs(value) < bound), 0)
-        ns = round(value * 10**scale)
+        ns = round(Decimal(repr(value)) * 10**scale)  # a float's shortest decimal form is what was written
     else:
         raise InvalidPayload("a time that is neither text nor a number")
     if not 0 <= ns <= _NS_MAX:

@@ -348,10 +348,10 @@ NOISE_NAMESPACES: Final = frozenset({
 })  # fmt: skip
 
 NOISE_NAMES: Final = frozenset({
-    "agent_name", "all_messages", "all_messages_events", "async", "duration", "final_result", "metadata",
+    "agent.name", "agent_name", "all_messages", "all_messages_events", "async", "duration", "final_result", "metadata",
     "model_request_parameters", "request_data", "response_data", "return", "tool_arguments", "tool_response",
 })  # fmt: skip
-"""Names without a namespace that Pydantic AI and Logfire give to what they record."""
+"""Single names under which instrumentations (Pydantic AI, Logfire, OpenInference) keep what they record."""
 
 _OLDER: Final = "keywordsai."
 _NEWER: Final = "respan."
@@ -374,7 +374,7 @@ def metadata_key(key: str) -> str | None:
 def is_noise(key: str) -> bool:
     """Whether an attribute outside the table says nothing that an application meant as metadata."""
     namespace, dot, _ = key.partition(".")
-    return namespace in NOISE_NAMESPACES if dot else key in NOISE_NAMES or not key
+    return not key or key in NOISE_NAMES or (bool(dot) and namespace in NOISE_NAMESPACES)
 
 
 BY_NAME: Final[dict[str, Field]] = {field.name: field for field in FIELDS}

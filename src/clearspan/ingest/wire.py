@@ -51,6 +51,8 @@ _VIEWS: Final[dict[str, tuple[tuple[str, int, Any, bool], ...]]] = {
         ("events", 11, _BYTES, True),
         ("status", 15, "Status", False),
     ),
+    "SpanId": (("span_id", 2, _BYTES, False),),  # no texts: readable in a span whose texts are not
+    "LogSpanId": (("span_id", 10, _BYTES, False),),
     "Event": (("time_ns", 1, _FIXED64, False), ("name", 2, _TEXT, False), ("attributes", 3, _BYTES, True)),
     "Log": (
         ("time_ns", 1, _FIXED64, False),
@@ -90,6 +92,8 @@ ResourceView: Any = _classes["Resource"]
 SpanView: Any = _classes["Span"]
 EventView: Any = _classes["Event"]
 LogView: Any = _classes["Log"]
+SpanIdView: Any = _classes["SpanId"]
+LogSpanIdView: Any = _classes["LogSpanId"]
 
 WireError = DecodeError
 _double: Final = struct.Struct("<d").unpack_from
