@@ -240,9 +240,10 @@ class Checkpointer:
         Args:
             mode: "passive" copies what it can and disturbs nobody. "truncate" then also takes the write lock,
                 copies the rest and cuts the WAL to nothing, so that no older content is left in it.
-        Cost: about 12, 17 or 30 µs a page of 4, 8 or 16 KiB, of which zeroing takes 4, 7 or 11. A truncate copies passively first: the
-            writer waits only for the few pages written meanwhile, at most `busy_ms` for readers of an older
-            state, and for the file system to cut the file (85-140 ms for 150-300 MB: keep the WAL short).
+        Cost: about 12, 17 or 30 µs a page of 4, 8 or 16 KiB, of which zeroing takes 4, 7 or 11.
+            A truncate copies passively first: the writer waits only for the few pages written meanwhile, at most
+            `busy_ms` for readers of an older state, and for the file system to cut the file (85-140 ms for
+            150-300 MB: keep the WAL short).
         """
         if mode not in ("passive", "truncate"):
             raise ValueError(f"no such checkpoint mode: {mode!r}")
