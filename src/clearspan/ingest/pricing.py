@@ -257,11 +257,11 @@ def _operator_price(entry: Any, number: int) -> OperatorPrice:
         raise InvalidInput(f"{where}: unknown key {sorted(unknown)[0]!r}" if entry else f"{where}: not a table")
 
     def amount(key: str, default: int | None = None) -> int:
-        value = entry.get(key)
+        value: Any = entry.get(key)
         if value is None and default is not None:
             return default
-        is_amount = isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
-        if not is_amount or not 0 <= value <= 1_000_000:
+        is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+        if not is_number or not Decimal(value).is_finite() or not 0 <= value <= 1_000_000:
             raise InvalidInput(f"{where}: {key} must be an amount in USD from 0 to 1,000,000")
         return _pico(Decimal(value))
 
