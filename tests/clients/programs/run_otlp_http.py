@@ -10,6 +10,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import StatusCode
 
 provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -24,7 +25,7 @@ with tracer.start_as_current_span(os.environ["TRACE_NAME"], attributes={"user.id
         span.set_attribute("gen_ai.usage.output_tokens", 42)
     with tracer.start_as_current_span("broken") as span:
         span.record_exception(ValueError("no such order"))
-        span.set_status(2, "no such order")
+        span.set_status(StatusCode.ERROR, "no such order")
 flushed = provider.force_flush()
 provider.shutdown()
 print(json.dumps({"trace_id": trace_id, "flushed": flushed}))
