@@ -27,11 +27,8 @@ class DecodedRequest(NamedTuple):
     reasons: tuple[str, ...]  # distinct, the first few: "span 01ab…: more than 10000 attributes"
 
 
-class _Entry(NamedTuple):
-    row: Span | LogRecord
-    codec: int
-    shared: Shared
-    raw: bytes
+_Entry = tuple[Span | LogRecord, str | int, int, Shared, bytes]
+"""Row, record id, codec, shared part, raw record: a plain tuple, for one is made for every span."""
 
 
 class Collector:
@@ -49,15 +46,18 @@ class Collector:
     def add_span(self, trace_id: str, span: Span, codec: int, shared: Shared, raw: bytes) -> None:
         """Accepts a span; of two under one id the winner of the merge law stays."""
         self._span_count += 1
-        entries = self._traces.setdefault(trace_id, {})
-        old = entries.get(span.span_id)
-        if old is None or wins(span, old.row):  # type: ignore[arg-type]
-            entries[span.span_id] = _Entry(span, codec, shared, raw)
+        entries = self._traces.get(trace_id)
+        if entries is None:
+            entries = self._traces[trace_id] = {}
+        span_id = span.span_id
+        old = entries.get(span_id)
+        if old is None or wins(span, old[0]):  # type: ignore[arg-type]
+            entries[span_id] = (span, span_id, codec, shared, raw)
 
     def add_log(self, trace_id: str, log: LogRecord, codec: int, shared: Shared, raw: bytes) -> None:
         """Accepts a log record; equal ones are one."""
         self._log_count += 1
-        self._traces.setdefault(trace_id, {})[log.log_hash] = _Entry(log, codec, shared, raw)
+        self._traces.setdefault(trace_id, {})[log.log_hash] = (log, log.log_hash, codec, shared, raw)
 
     def reject(self, reason: str, count: int = 1) -> None:
         """Counts records that are not stored, and says why for the first few reasons."""
@@ -82,23 +82,21 @@ class Collector:
         signature: Signature | None,
     ) -> TraceBatch:
         indexes: dict[Shared, int] = {}
-        records = [
-            BlockRecord(
-                entry.codec,
-                indexes.setdefault(entry.shared, len(indexes)),
-                entry.row.span_id if isinstance(entry.row, Span) else entry.row.log_hash,
-                entry.raw,
-            )
-            for entry in entries
-        ]
+        records: list[BlockRecord] = []
+        for _, record_id, codec, shared, raw in entries:
+            index = indexes.get(shared)
+            if index is None:
+                index = indexes[shared] = len(indexes)
+            records.append(BlockRecord(codec, index, record_id, raw))
+        rows = [entry[0] for entry in entries]
         return TraceBatch(
             project_id=self._project_id,
             trace_id=trace_id,
-            spans=tuple(entry.row for entry in entries if isinstance(entry.row, Span)),
-            logs=tuple(entry.row for entry in entries if isinstance(entry.row, LogRecord)),
-            contexts={key: contexts[key] for key in {entry.row.context_key for entry in entries}},
+            spans=tuple([row for row in rows if isinstance(row, Span)]),
+            logs=tuple([row for row in rows if isinstance(row, LogRecord)]),
+            contexts={key: contexts[key] for key in {row.context_key for row in rows}},
             block=encode_block(records, indexes),
-            text_bits=None if signature is None else signature([entry.raw for entry in entries]),
+            text_bits=None if signature is None else signature([entry[4] for entry in entries]),
         )
 
 
@@ -107,10 +105,11 @@ def _parts(entries: Mapping[str | int, _Entry]) -> Iterator[list[_Entry]]:
     part: list[_Entry] = []
     size = 0
     for entry in entries.values():
-        if part and (len(part) == BATCH_RECORDS_MAX or size + len(entry.raw) > BATCH_BYTES_MAX):
+        length = len(entry[4])
+        if part and (len(part) == BATCH_RECORDS_MAX or size + length > BATCH_BYTES_MAX):
             yield part
             part, size = [], 0
         part.append(entry)
-        size += len(entry.raw)
+        size += length
     if part:
         yield part

@@ -97,6 +97,7 @@ def _split(body: bytes, request_class: Any) -> Iterator[Group]:
 def _decode(groups: Iterator[Group], decoder: Decoder, *, logs: bool) -> DecodedRequest:
     promoter = Promoter(decoder.origin, decoder.limits, decoder.prices)
     collector = Collector(decoder.origin.project_id, decoder.limits.reasons)
+    message_class = WireLog if logs else WireSpan
     for shared, records, checked in groups:
         if not checked:
             fault = _fault_of_shared(shared)
@@ -106,7 +107,7 @@ def _decode(groups: Iterator[Group], decoder: Decoder, *, logs: bool) -> Decoded
         source = promoter.source(shared.resource, shared.scope)
         for record in records:
             try:
-                raw = _checked(record, checked, WireLog if logs else WireSpan)
+                raw = record if checked and type(record) is bytes else _checked(record, checked, message_class)
                 if not logs:
                     trace_id, span = promoter.span(raw, source)
                     collector.add_span(trace_id, span, CODEC_OTLP_SPAN, shared, raw)

@@ -112,6 +112,14 @@ def decode_block(data: bytes) -> Block:
     return Block(body.shared, body.records)
 
 
+def unpack_block(data: bytes) -> bytes:
+    """The msgpack of a block, in which every record's raw bytes lie in one piece: for a first look at its text."""
+    try:
+        return _codecs.decompressor.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise StoreDamaged(f"a payload block cannot be read: {error}") from error
+
+
 def record_bytes(block: Block, record: BlockRecord) -> bytes:
     """One record of a block, self-contained: what `port.SpanDetail.record` holds."""
     shared = block.shared[record.shared_index]
