@@ -51,6 +51,7 @@ class Listing:
         Args:
             total: what `total` said: it decides how to read.
         """
+        self._search.allow_more_time()
         plans = self._ordered_plans(sort, page, total)
         direction = "DESC" if sort.descending else "ASC"
         arms = [f"SELECT t.trace_pk AS pk, {sort.field.sql} AS sort_key FROM {p.table} WHERE {p.sql}" for p in plans]
@@ -122,10 +123,9 @@ class Listing:
         )
         if given is None:
             return made
-        pks = orjson.dumps(given).decode()
-        return made._replace(
-            sql=f"t.trace_pk IN (SELECT value FROM json_each(?)) AND {made.sql}", params=(pks, *made.params)
-        )
+        # In the order given: a search that gives up has then looked at the newest.
+        table = "json_each(?) AS given CROSS JOIN trace t NOT INDEXED ON t.trace_pk = given.value"
+        return made._replace(table=table, params=(orjson.dumps(given).decode(), *made.params))
 
 
 def count_visible(conn: apsw.Connection, scope: Scope, window: Window) -> int:
