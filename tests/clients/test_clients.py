@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clearspan.model.usage import usd_from_pico
+from clearspan.testing.live import LIVE_KEY, Live
 
 HERE = Path(__file__).resolve().parent
 
@@ -25,14 +26,14 @@ def load(name: str) -> Any:
 
 ensure_venv = load("venvs").ensure_venv
 support = load("conftest")
-run_program, KEY = support.run_program, support.KEY
+run_program = support.run_program
 long = pytest.mark.long
 
 
 @pytest.mark.parametrize("version", ["0.1.49", pytest.param("0.1.47", marks=long)])
-def test_respan_api(live: Any, version: str) -> None:
+def test_respan_api(live: Live, version: str) -> None:
     python = ensure_venv(f"respan-api-{version}")
-    seen = run_program(python, "run_respan_api.py", CLEARSPAN_URL=live.url, CLEARSPAN_KEY=KEY)
+    seen = run_program(python, "run_respan_api.py", CLEARSPAN_URL=live.url, CLEARSPAN_KEY=LIVE_KEY)
     ids, otlp = [f"life-{n}" for n in range(4)], "0af7651916cd43dd8448eb211c80319c"
     assert seen["ingest_message"] == "Successfully ingested 4 spans"
     assert seen["partial_success"] is None
@@ -61,9 +62,9 @@ def test_respan_api(live: Any, version: str) -> None:
 
 @long
 @pytest.mark.parametrize("version", ["0.1.0", "0.1.20"])
-def test_old_respan_api(live: Any, version: str) -> None:
+def test_old_respan_api(live: Live, version: str) -> None:
     python = ensure_venv(f"respan-api-{version}")
-    seen = run_program(python, "run_respan_api_old.py", CLEARSPAN_URL=live.url, CLEARSPAN_KEY=KEY)
+    seen = run_program(python, "run_respan_api_old.py", CLEARSPAN_URL=live.url, CLEARSPAN_KEY=LIVE_KEY)
     if version != "0.1.0":
         assert (seen["any_of"], seen["all_of"]) == (["a", "b"], [])
     else:
@@ -78,13 +79,13 @@ def test_old_respan_api(live: Any, version: str) -> None:
 @pytest.mark.parametrize(
     ("path", "compression"), [("/v1/traces", "none"), ("/api/v2/traces", "gzip"), ("/v2/traces", "deflate")]
 )
-def test_stock_exporter(shared_live: Any, path: str, compression: str) -> None:
+def test_stock_exporter(shared_live: Live, path: str, compression: str) -> None:
     live = shared_live
     seen = run_program(
         ensure_venv("otlp-http-1.45.2"),
         "run_otlp_http.py",
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=live.url + path,
-        OTEL_EXPORTER_OTLP_HEADERS=f"Authorization=Bearer {KEY}",
+        OTEL_EXPORTER_OTLP_HEADERS=f"Authorization=Bearer {LIVE_KEY}",
         OTEL_EXPORTER_OTLP_COMPRESSION=compression,
         TRACE_NAME="checkout",
     )
@@ -98,13 +99,13 @@ def test_stock_exporter(shared_live: Any, path: str, compression: str) -> None:
     assert root["children"][1]["status"] == "error"
 
 
-def test_respan_tracing(shared_live: Any, model_url: str) -> None:
+def test_respan_tracing(shared_live: Live, model_url: str) -> None:
     live = shared_live
     run_program(
         ensure_venv("respan-tracing-2.24.0"),
         "run_respan_tracing.py",
         RESPAN_BASE_URL=f"{live.url}/api",
-        RESPAN_API_KEY=KEY,
+        RESPAN_API_KEY=LIVE_KEY,
         OPENAI_BASE_URL=model_url,
     )
     (trace,) = live.traces(name={"value": ["weather_flow"]})
@@ -122,12 +123,12 @@ def test_respan_tracing(shared_live: Any, model_url: str) -> None:
 
 
 @long
-def test_respan_ai(live: Any, model_url: str) -> None:
+def test_respan_ai(live: Live, model_url: str) -> None:
     run_program(
         ensure_venv("respan-ai-4.2.4"),
         "run_respan_ai.py",
         RESPAN_BASE_URL=f"{live.url}/api",
-        RESPAN_API_KEY=KEY,
+        RESPAN_API_KEY=LIVE_KEY,
         OPENAI_BASE_URL=model_url,
     )
     (trace,) = live.traces()
@@ -136,12 +137,12 @@ def test_respan_ai(live: Any, model_url: str) -> None:
 
 
 @long
-def test_keywordsai_tracing(live: Any) -> None:
+def test_keywordsai_tracing(live: Live) -> None:
     run_program(
         ensure_venv("keywordsai-tracing-0.0.59"),
         "run_keywordsai_tracing.py",
         KEYWORDSAI_BASE_URL=f"{live.url}/api",
-        KEYWORDSAI_API_KEY=KEY,
+        KEYWORDSAI_API_KEY=LIVE_KEY,
     )
     (trace,) = live.traces()
     assert (trace["name"], trace["span_count"]) == ("old_flow", 2)

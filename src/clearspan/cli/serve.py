@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -55,6 +56,7 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         DataDirectoryLocked: another server uses the data directory.
         OSError: the address is taken.
     """
+    signal.signal(signal.SIGTERM, _stop_starting)
     configure_logging(settings.log_level)
     for name in unknown_variables(os.environ):
         _log.warning("the environment variable %s sets nothing", name)
@@ -66,16 +68,23 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         services = stack.enter_context(open_services(settings, catalog))
         owner_key = catalog.ensure_owner_key(settings.api_key)
         base_url = url_of(settings.host, port)
-        print(_announcement(base_url, owner_key, as_json=as_json), flush=True)
-        if settings.demo:
-            from clearspan.demo.show import start_demo  # rich: 70 ms and 8 MiB that others need not pay
 
-            start_demo(url_of(settings.host, port, local=True), settings.data)
+        def announce() -> None:
+            print(_announcement(base_url, owner_key, as_json=as_json), flush=True)
+            if settings.demo:
+                from clearspan.demo.show import start_demo  # rich: 70 ms and 8 MiB that others need not pay
+
+                start_demo(url_of(settings.host, port, local=True), settings.data)
+
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(_listen(create_app(services), settings, port))
+            runner.run(_listen(create_app(services), settings, port, announce))
 
 
-async def _listen(app: Any, settings: Settings, port: int) -> None:
+def _stop_starting(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+async def _listen(app: Any, settings: Settings, port: int, on_listening: Callable[[], None]) -> None:
     """Serve in this process and loop until SIGTERM or SIGINT; running requests are answered first.
 
     Embedded rather than with Granian's own worker process: one process less (25 MiB), and signals, the writer
@@ -97,6 +106,7 @@ async def _listen(app: Any, settings: Settings, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    server.on_startup(on_listening)
     await server.serve()
 
 
