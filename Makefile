@@ -24,11 +24,11 @@ test: lint types pytest ## style, types and every default test
 
 pytest: setup-test
 	$(BIN)/python tests/clients/venvs.py $(CLIENTS)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" tests
+	$(BIN)/python -m pytest -n $(WORKERS) tests
 
 test-long: setup-test ## the heavy variants as well
 	$(BIN)/python tests/clients/venvs.py
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m "long or not long" tests
 
 lint: setup-test ## ruff
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ format: setup-test ## put the code into ruff's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup-test ## the budgets of docs/performance.md; ARGS="--traces 100000" for a smaller run
+bench: setup-test ## the budgets of docs/performance.md; ARGS="--quick" for a smaller run
 	$(BIN)/python -m bench $(ARGS)
 
 bench-peers: setup-test ## the same load against Arize Phoenix, side by side

@@ -23,6 +23,7 @@ START_S = 60.0
 """A start may have a long log to recover."""
 RESTARTS_MAX = 3
 """Deaths in a row without one answer between; then the client stays broken and readiness says so."""
+_RUN = "from clearspan.store.sqlite.process import main; main()"
 
 
 class WriterDied(Overloaded):
@@ -106,7 +107,8 @@ class WriterClient:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clearspan.store.sqlite.process", str(theirs.fileno())],
+                # Not `-m`: the package imports the module first, and runpy would warn of that on every start.
+                [sys.executable, "-c", _RUN, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), *self._keep_fds),
                 stdin=subprocess.DEVNULL,
             )

@@ -2,7 +2,7 @@
 
 It takes requests in order from one socket. Writes that have arrived while a commit ran are committed together
 (group commit without a timer: a lone request never waits for company), any other call is a barrier. It ends when
-its server does: the socket closes. `python -m clearspan.store.sqlite.process FD`.
+its server does: the socket closes. client.py starts it and passes the socket's number.
 """
 
 from __future__ import annotations
