@@ -14,17 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
+from clearspan.api.auth import Permission
 from clearspan.api.errors import dump_json, failure_of
 from clearspan.api.gateway import IngestGateway
 from clearspan.api.limits import BodyLimits, RequestTimeout, read_body
 from clearspan.api.logs import configure_logging
 from clearspan.api.otlp.replies import encode_status
+from clearspan.api.rates import RateLimited, RateLimits
 from clearspan.api.respan.convert import SpanTexts, Tree, dump_detail
 from clearspan.api.respan.window import default_window, open_window, parse_time, render_time
 from clearspan.api.routing import spellings
 from clearspan.model import errors
 from clearspan.model.errors import InvalidPayload, InvalidTime, Overloaded, PayloadTooLarge
 from clearspan.model.span import TraceBatch
+from clearspan.settings import Settings
 from clearspan.store.port import WriteOutcome
 from clearspan.testing.build import make_trace
 from clearspan.testing.clock import FixedClock
@@ -136,6 +139,26 @@ class TestGateway:
         gateway = IngestGateway(SlowWriter(), FixedClock(), queue_bytes_max=100)
         assert asyncio.run(gateway.submit([])) == []
         gateway.close()
+
+
+class TestRates:
+    def test_a_budget_fills_up_evenly(self) -> None:
+        clock = FixedClock()
+        rates = RateLimits(Settings(rate_limit_delete=2), clock)
+        for _ in range(100):
+            rates.spend("key_1", Permission.READ)
+        rates.spend("key_1", Permission.DELETE)
+        rates.spend("key_1", Permission.DELETE)
+        with pytest.raises(RateLimited) as refused:
+            rates.spend("key_1", Permission.DELETE)
+        assert refused.value.retry_after_s == 30
+        failure = failure_of(refused.value)
+        assert (failure.status, failure.headers["Retry-After"]) == (429, "30")
+        rates.spend("key_2", Permission.DELETE)
+        clock.advance(30)
+        rates.spend("key_1", Permission.DELETE)
+        with pytest.raises(RateLimited):
+            rates.spend("key_1", Permission.DELETE)
 
 
 class TestTimes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from clearspan.catalog import KeyScope
-from clearspan.testing.wire import SECOND_NS, Wire, iso
+from clearspan.testing.wire import SECOND_NS, Wire, iso, open_wire
 
 LIST_FIELDS = [
     "id", "trace_unique_id", "root_span_unique_id", "unique_organization_id", "organization_id",
@@ -211,6 +213,17 @@ def test_links_carry_the_address_that_the_client_used(wire: Wire) -> None:
     assert link(Host="[::1]:8321").startswith("http://[::1]:8321/")
     assert "evil" not in link(Host="a.example/evil?x=")
     assert link(**{"X-Forwarded-Proto": "javascript"}).startswith("http://")
+
+
+def test_links_and_pages_follow_the_settings(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        wire = open_wire(stack, tmp_path / "data", "memory", public_url="https://traces.example.com/", page_size_max=2)
+        wire.ingest(*(wire.span(f"t{n}") for n in range(3)))
+        page = wire.post("/api/traces/list/", {}).json()
+        assert len(page["results"]) == 2
+        assert page["next"] == "https://traces.example.com/api/traces/list/?page=2"
+        assert wire.post("/api/traces/list/?page_size=3", {}).status_code == 400
+        assert "https://traces.example.com/ui/keys" in wire.get("/api/traces/t0", key=None).text
 
 
 def test_sorting(wire: Wire) -> None:

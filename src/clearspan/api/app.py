@@ -14,9 +14,10 @@ from clearspan.api.errors import Failure, failure_of, json_failure
 from clearspan.api.limits import RequestTimeout
 from clearspan.api.logs import Watch
 from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
+from clearspan.api.rates import RateLimits
 from clearspan.api.respan.paging import base_url
 from clearspan.api.respan.routes import add_respan_routes
-from clearspan.api.services import Services, services_of
+from clearspan.api.services import Services
 from clearspan.api.system import add_system_routes
 from clearspan.model.errors import ClearspanError, NotAuthenticated
 
@@ -26,7 +27,12 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 def create_app(services: Services) -> ASGIApp:
     """The ASGI app over these services. The caller owns them: it opens them before and closes them after."""
     app = build_routes(services)
-    gate = Gate(services.catalog, GuessLimit(services.settings.rate_limit_wrong_keys, services.clock))
+    rates = RateLimits(services.settings, services.clock)
+    gate = Gate(
+        services.catalog,
+        GuessLimit(services.settings.rate_limit_wrong_keys, services.clock),
+        lambda principal, permission: rates.spend(principal.key_id, permission),
+    )
     protect(app, gate)
     return Watch(app, services.metrics)
 
@@ -59,8 +65,7 @@ def build_routes(services: Services) -> FastAPI:
 async def _on_error(request: Request, error: Exception) -> Response:
     failure = failure_of(error)
     if isinstance(error, NotAuthenticated):
-        base = services_of(request).settings.public_url or base_url(request)
-        message = f"Your API key is invalid or expired, please check your API key at {base.rstrip('/')}/ui/keys"
+        message = f"Your API key is invalid or expired, please check your API key at {base_url(request)}/ui/keys"
         failure = Failure(failure.status, failure.code, message, headers=failure.headers)
     return _shaped(request, failure)
 

@@ -188,9 +188,19 @@ class GuessLimit:
 class Gate:
     """Decides, for each request, whether it reaches its endpoint."""
 
-    def __init__(self, keys: Authenticator, guesses: GuessLimit) -> None:
+    def __init__(
+        self,
+        keys: Authenticator,
+        guesses: GuessLimit,
+        on_admitted: Callable[[Principal, Permission], None] = lambda principal, permission: None,
+    ) -> None:
+        """
+        Args:
+            on_admitted: told of every request that may pass; may still refuse it by raising (rate limits).
+        """
         self._keys = keys
         self._guesses = guesses
+        self._on_admitted = on_admitted
 
     def before(self, endpoint: ASGIApp, permission: Permission | None) -> ASGIApp:
         """The endpoint behind this gate.
@@ -207,6 +217,7 @@ class Gate:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             principal = self.admit(scope["headers"], (scope.get("client") or ("",))[0])
             principal.require(scope_needed)
+            self._on_admitted(principal, permission)
             scope[_PRINCIPAL] = principal
             await endpoint(scope, receive, send)
 

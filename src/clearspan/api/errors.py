@@ -61,6 +61,7 @@ def failure_of(error: Exception) -> Failure:
             headers: dict[str, str] = {}
             if isinstance(error, errors.Overloaded):
                 headers["Retry-After"] = str(error.retry_after_s)
+                status = 429 if error.code == "rate_limited" else status
             if status == 401:
                 headers["WWW-Authenticate"] = "Bearer"
             if status in CLOSES_CONNECTION:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 
+from clearspan.api.services import services_of
+
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII)
 
 
@@ -40,10 +42,12 @@ def page_url(request: Request, page: int) -> str:
 
 
 def base_url(request: Request) -> str:
-    """Scheme and host as the client sees them: a proxy's X-Forwarded-Proto and -Host, else the request's own.
+    """Scheme and host as the client sees them: the setting, a proxy's X-Forwarded-Proto and -Host, the request's own.
 
     A host that does not look like one falls back to the address the server listens on: it ends up in links.
     """
+    if public_url := services_of(request).settings.public_url:
+        return public_url.rstrip("/")
     scheme = request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
     if scheme not in ("http", "https"):
         scheme = request.url.scheme

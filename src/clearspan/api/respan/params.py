@@ -15,9 +15,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 DEFAULT_SORT = "-timestamp"
 
 
-def parse_page(query: QueryParams) -> OffsetPage:
+def parse_page(query: QueryParams, page_size_max: int) -> OffsetPage:
     """`page` and `page_size`. Raises InvalidPage, naming the parameter."""
-    return OffsetPage(_integer(query, "page", 1), _integer(query, "page_size", PAGE_SIZE_DEFAULT))
+    page = OffsetPage(_integer(query, "page", 1), _integer(query, "page_size", min(PAGE_SIZE_DEFAULT, page_size_max)))
+    if page.page_size > page_size_max:
+        raise InvalidPage(f"page_size must be from 1 to {page_size_max}", fields=("page_size",))
+    return page
 
 
 def parse_sort_by(query: QueryParams) -> SortKey:

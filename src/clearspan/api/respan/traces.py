@@ -46,7 +46,7 @@ async def list_traces(request: Request) -> Response:
     body = await read_json_object(request) if request.method == "POST" else {}
     where = parse_filters(body.get("filters"), body.get("operator"), fields="list")
     window = request_window(request, services)
-    sort, page = parse_sort_by(query), parse_page(query)
+    sort, page = parse_sort_by(query), parse_page(query, services.settings.page_size_max)
     scope = principal.scope_for_read(parse_environment(query))
     owner = owner_of(principal)
 
