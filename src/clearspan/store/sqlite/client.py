@@ -135,8 +135,15 @@ class WriterClient:
             try:
                 wire.send_frame(self._sock, request_id, kind, encode())
             except OSError:
-                continue  # the receiver sees the end, too, and fails what is pending
+                self._fail(request_id)  # the receiver may have failed its own share before this one was queued
         self._sock.shutdown(socket.SHUT_WR)
+
+    def _fail(self, request_id: int) -> None:
+        """End a request that never reached a living process."""
+        with self._lock:
+            future, _ = self._pending.pop(request_id, (None, None))
+        if future is not None and not future.cancelled():
+            future.set_exception(WriterDied(retry_after_s=1))
 
     def _receive(self) -> None:
         while True:
@@ -169,7 +176,9 @@ class WriterClient:
         if give_up:
             return False
         try:
+            ended = self._sock
             self._sock, self._process = self._start()
+            ended.close()
         except (ClearspanError, RuntimeError, OSError):
             self._deaths = RESTARTS_MAX
             return False
