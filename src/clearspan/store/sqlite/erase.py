@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import apsw
 import orjson
@@ -146,11 +147,12 @@ def _purge_some(conn: apsw.Connection, deletion_no: int, rows_max: int) -> dict[
     """Remove whole traces up to `rows_max` rows; a larger trace loses that many spans at a time."""
     whole: list[int] = []
     rows = 0
-    for trace_pk, size in conn.execute(
+    hidden: list[Any] = conn.execute(
         "SELECT h.trace_pk, t.span_count + 4 FROM hidden h JOIN trace t USING (trace_pk) "
         "WHERE h.deletion_no = ? ORDER BY h.trace_pk LIMIT ?",
         (deletion_no, _TRACES_LOOKED_AT),
-    ).fetchall():
+    ).fetchall()
+    for trace_pk, size in hidden:
         if rows + size > rows_max and whole:
             break
         if size > rows_max:

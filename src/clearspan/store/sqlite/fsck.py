@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -14,7 +14,7 @@ from clearspan.files.vfs import open_reader
 from clearspan.ingest.payload import decode_block
 from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import StoreDamaged
-from clearspan.model.span import LogRecord
+from clearspan.model.span import LogRecord, Span
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import (
     BLOCK_BITS,
@@ -60,7 +60,7 @@ class Violation(NamedTuple):
     """One invariant that does not hold; `where` names store handles, never content."""
 
     invariant: str
-    count: int
+    count: int  # type: ignore[assignment]  # of rows or bytes; hides tuple.count, which nobody needs here
     where: str = ""
 
 
@@ -128,14 +128,16 @@ def _trace_faults(conn: apsw.Connection, row: tuple[object, ...]) -> Iterator[st
         key: context_of(body)
         for key, body in conn.execute("SELECT context_key, body FROM context WHERE trace_pk = ?", (trace_pk,))
     }
-    spans, logs, wanted = [], [], Counter[tuple[int, object]]()
+    spans: list[Span] = []
+    logs: list[LogRecord] = []
+    wanted = Counter[tuple[Any, object]]()
     for *values, block_no in conn.execute(f"SELECT {SPAN_COLUMNS}, block_no FROM span WHERE trace_pk = ?", (trace_pk,)):
         spans.append(span_of(values))
         wanted[block_no, spans[-1].span_id] += 1
     for *values, block_no in conn.execute(f"SELECT {LOG_COLUMNS}, block_no FROM log WHERE trace_pk = ?", (trace_pk,)):
         logs.append(LogRecord._make(values))
         wanted[block_no, logs[-1].log_hash] += 1
-    if {each.context_key for each in (*spans, *logs)} != contexts.keys():
+    if {span.context_key for span in spans} | {log.context_key for log in logs} != contexts.keys():
         yield "contexts are those that spans and logs name"
         return
     if not spans and not logs:

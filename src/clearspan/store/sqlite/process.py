@@ -129,7 +129,7 @@ class Service:
 
     def ping(self) -> bool:
         """Whether the database answers."""
-        return self.conn.execute("SELECT 1").get == 1
+        return bool(self.conn.execute("SELECT 1").get == 1)
 
     def close(self) -> None:
         """Close both connections; the checkpointer last, so that it tidies the log away."""

@@ -208,7 +208,7 @@ def _root_record(conn: apsw.Connection, row: TraceRow) -> tuple[bytes | None, li
             "SELECT block_no FROM span WHERE trace_pk = ? AND span_id = ?", (row.trace_pk, root_id)
         ).get
         root = None if block_no is None else record(block_no, root_id)
-    logs = conn.execute(
+    logs: list[Any] = conn.execute(
         "SELECT log_hash, block_no FROM log WHERE trace_pk = ? AND span_id IS ? ORDER BY time_ns, log_hash",
         (row.trace_pk, root_id),
     ).fetchall()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import apsw
 
@@ -88,7 +89,7 @@ class Search:
 
     def _may_hold(self, trace_pk: int, operator: str, needle: str) -> bool:
         runs = text_index.stable_runs(needle, phrase=operator != Operator.FULL_TEXT_SEARCH)
-        blocks = self._conn.execute("SELECT data FROM block WHERE block_id BETWEEN ? AND ?", block_range(trace_pk))
+        blocks: Any = self._conn.execute("SELECT data FROM block WHERE block_id BETWEEN ? AND ?", block_range(trace_pk))
         if operator == Operator.FULL_TEXT_SEARCH:  # its words may lie in different blocks
             return text_index.may_hold(b"\n".join([unpack_block(data) for (data,) in blocks]), runs)
         return any(text_index.may_hold(unpack_block(data), runs) for (data,) in blocks.fetchall())
@@ -110,8 +111,9 @@ def register(conn: apsw.Connection) -> None:
         search: Search = _searches.current
         return search.match(trace_pk, operator, needle)
 
-    conn.create_scalar_function("text_match", text_match, 3)
-    conn.create_scalar_function("casefold", casefold, 1, deterministic=True)
+    functions: dict[str, Any] = {"text_match": text_match, "casefold": casefold}
+    conn.create_scalar_function("text_match", functions["text_match"], 3)
+    conn.create_scalar_function("casefold", functions["casefold"], 1, deterministic=True)
 
 
 @contextmanager

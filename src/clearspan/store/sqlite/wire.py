@@ -36,7 +36,7 @@ def encode_batches(batches: Sequence[TraceBatch], received_ns: int) -> bytes:
     return marshal.dumps((received_ns, plain))
 
 
-def decode_batches(body: bytes) -> tuple[int, list[TraceBatch]]:
+def decode_batches(body: bytes | bytearray) -> tuple[int, list[TraceBatch]]:
     """What `encode_batches` made. About 1.3 µs a span."""
     received_ns, plain = marshal.loads(body)
     return received_ns, [
@@ -57,7 +57,7 @@ def encode_outcomes(outcomes: Sequence[WriteOutcome]) -> bytes:
     return marshal.dumps([tuple(outcome) for outcome in outcomes])
 
 
-def decode_outcomes(body: bytes) -> list[WriteOutcome]:
+def decode_outcomes(body: bytes | bytearray) -> list[WriteOutcome]:
     return [WriteOutcome._make(each) for each in marshal.loads(body)]
 
 
