@@ -76,7 +76,8 @@ def start(data: Path, *, fault: str | None = None) -> Live:
                     break
             except httpx.TransportError:
                 pass
-            assert time.monotonic() - began < START_S and process.poll() is None, "the server is not ready"
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() - began < START_S, "the server is not ready"
             time.sleep(0.02)
     live.started_s = time.monotonic() - began
     return live
