@@ -388,9 +388,9 @@ def test_json_values_nested_too_deep_are_rejected_alone() -> None:
 
 def test_resource_and_scope_in_any_order_or_absent() -> None:
     body = (
-        '{"resourceSpans": [{"scopeSpans": [{"spans": [SPAN], "scope": {"name": "s", "version": "1"}, "schemaUrl": "u"}],'
+        '{"resourceSpans": [{"scopeSpans": [{"spans": [S], "scope": {"name": "s", "version": "1"}, "schemaUrl": "u"}],'
         '"resource": {"attributes": [{"key": "deployment.environment", "value": {"stringValue": "dev"}}]}}]}'
-    ).replace("SPAN", json.dumps(JSON_SPAN))
+    ).replace("[S]", f"[{json.dumps(JSON_SPAN)}]")
     _, context, record = only(decode_traces_json(body.encode(), DECODER))
     detail = decode_span(record)
     assert (context.environment, detail.scope_name, detail.schema_url) == ("dev", "s", "u")
