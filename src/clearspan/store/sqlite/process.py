@@ -29,7 +29,9 @@ from clearspan.store.sqlite import erase, text_index, textsearch, wire
 from clearspan.store.sqlite.schema import migrate
 from clearspan.store.sqlite.writer import Writer
 
-PAGE_SIZE = 8192
+PAGE_SIZE = 4096
+"""Small, because most pages of a commit are index pages with one new entry, and each is written whole, twice. A block
+of some KB fills its overflow pages exactly, so it wastes less here than on pages of its own size."""
 IDLE_S = 0.05
 """How long the socket must be silent before the process looks for background work."""
 COMMITS_A_SEAL = 2
