@@ -23,6 +23,9 @@ from clearspan.catalog import KeyScope
 from clearspan.model.errors import Overloaded
 from clearspan.testing.wire import SECOND_NS, Wire
 
+# Nothing here depends on which store is behind: the one that ships is enough.
+pytestmark = pytest.mark.parametrize("wire", ["sqlite"], indirect=True)
+
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 

@@ -153,9 +153,6 @@ def test_what_a_start_refuses(live: Live, tmp_path: Path) -> None:
     assert open_to_all.returncode == 1
     assert "Refusing to listen on 0.0.0.0" in open_to_all.stderr
     assert not (tmp_path / "b" / "owner-key").exists()
-    wrong = serve("--port", "0", "--data", str(tmp_path / "c"), CLEARSPAN_READ_THREADS="many")
-    assert wrong.returncode == 1
-    assert "CLEARSPAN_READ_THREADS" in wrong.stderr
 
 
 def test_the_first_start_makes_a_key_and_shows_it_once(tmp_path: Path) -> None:

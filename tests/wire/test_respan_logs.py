@@ -12,6 +12,9 @@ import pytest
 from clearspan.api.logs import configure_logging
 from clearspan.testing.wire import Wire
 
+# Nothing here depends on which store is behind: the one that ships is enough.
+pytestmark = pytest.mark.parametrize("wire", ["sqlite"], indirect=True)
+
 NEEDLE = "n33dl3"
 
 

@@ -12,6 +12,9 @@ import pytest
 
 from clearspan.testing.wire import Wire
 
+# Nothing here depends on which store is behind: the one that ships is enough.
+pytestmark = pytest.mark.parametrize("wire", ["sqlite"], indirect=True)
+
 RECORDED = Path(__file__).resolve().parent.parent / "fixtures" / "respan"
 TRACE_FILES = [
     "respan_api_0.1.49_traces.json",

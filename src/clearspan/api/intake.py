@@ -61,7 +61,7 @@ async def receive(request: Request, decode: Decode) -> Received:
         raise UnsupportedMedia("Content-Encoding must be gzip, deflate, zstd or none.")
     origin = Origin(principal.project_for_write(), principal.key_id, principal.environment)
     limits = ingest_limits(services.settings)
-    decoder = Decoder(origin, limits, services.prices, services.signature)
+    decoder = Decoder(origin, limits, services.prices, received_ns=services.clock.now_ns())
     with services.gateway.reserve() as reservation:
         body = await read_body(request, body_limits(services.settings), reservation)
 

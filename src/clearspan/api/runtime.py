@@ -21,7 +21,6 @@ from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
 from clearspan.store.port import DeletionStore, TraceReader
 from clearspan.store.sqlite.open import open_store
-from clearspan.store.sqlite.text_index import signature
 
 DELETE_THREADS = 8
 
@@ -100,7 +99,6 @@ def assemble(
             deletes=deletes,
             is_writing=is_writing,
             prices=prices,
-            signature=signature,
         )
 
 

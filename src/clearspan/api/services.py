@@ -11,7 +11,6 @@ from clearspan.api.gateway import IngestGateway, ThreadPool
 from clearspan.api.metrics import Metrics
 from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
-from clearspan.ingest.batch import Signature
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
@@ -27,7 +26,6 @@ class Services:
         deletes: threads that wait for deletions; apart from the readers', which they would block for seconds.
         is_writing: whether the writer can take batches now.
         prices: what a model call costs; None: costs are what the sources say.
-        signature: makes the text of spans searchable; None: it is not.
     """
 
     settings: Settings
@@ -42,7 +40,6 @@ class Services:
     deletes: ThreadPool
     is_writing: Callable[[], bool]
     prices: PriceBook | None = None
-    signature: Signature | None = None
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -76,6 +77,9 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
 
                 start_demo(url_of(settings.host, port, local=True), settings.data)
 
+        # What is loaded by now stays: the collector need not walk it again and again in the middle of requests.
+        gc.collect()
+        gc.freeze()
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(_listen(create_app(services), settings, port, announce))
 
