@@ -79,17 +79,32 @@ def test_start_list_delete_and_start_again(tmp_path: Path) -> None:
     with server(tmp_path) as running:
         look_around(running, tmp_path)
         left = delete_a_customer(running, tmp_path)
+    before = fsck(tmp_path)
+
+    # As if the first load had been cut off: everything is sent again, and nothing of it may be stored again.
+    state = tmp_path / "data" / "demo.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"loaded": False}))
     with server(tmp_path) as again:
         assert again.key == running.key
         assert paste(again.commands[0], tmp_path)["count"] == left
+    assert json.loads(state.read_text())["loaded"]
+    assert files_with(CUSTOMER, tmp_path) == []
+    assert fsck(tmp_path) == before
+
+
+def fsck(folder: Path) -> dict[str, Any]:
+    """The report of `clearspan fsck`, which must find nothing."""
     checked = subprocess.run(
-        [sys.executable, "-m", "clearspan", "fsck", "--data", str(tmp_path / "data"), "--json"],
+        [sys.executable, "-m", "clearspan", "fsck", "--data", str(folder / "data"), "--json"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
     )
-    assert json.loads(checked.stdout)["violations"] == []
-    assert checked.returncode == 0
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    report: dict[str, Any] = json.loads(checked.stdout)
+    assert report["ok"]
+    assert report["traces"] > 0
+    return report
 
 
 def look_around(running: Running, folder: Path) -> None:

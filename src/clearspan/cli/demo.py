@@ -37,9 +37,10 @@ def load(
         if not as_json:
             load_and_show(base_url, settings.data)
             return
-        state = load_quietly(base_url, settings.data)
+        state, refusals = load_quietly(base_url, settings.data)
     except (ClearspanError, OSError) as error:
         typer.echo(f"clearspan: {error}", err=True)
         raise typer.Exit(1) from None
     commands = [{"what": what, "command": command} for what, command in demo_commands(base_url, state)]
-    typer.echo(json.dumps({"url": base_url, "key": state.key, "commands": commands}, indent=2))
+    answer = {"url": base_url, "key": state.key, "refusals": refusals, "commands": commands}
+    typer.echo(json.dumps(answer, indent=2))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -31,7 +32,7 @@ ATTEMPTS = 5
 
 
 class DemoNotLoaded(ClearspanError):
-    """The server refused a part of the demo."""
+    """The server did not take a part of the demo."""
 
     code = "demo_not_loaded"
 
@@ -43,6 +44,13 @@ class DemoState:
     key: str  # reads, writes and deletes in the project `demo` only
     now_ns: int  # the traces are dated before this instant
     loaded: bool
+
+
+class Loaded(NamedTuple):
+    """A load that reached its end."""
+
+    state: DemoState
+    refusals: list[str]  # in words; a load that goes on after a deletion is refused what was deleted
 
 
 def prepare(catalog: Catalog, data: Path, clock: Clock) -> DemoState:
@@ -60,31 +68,33 @@ def prepare(catalog: Catalog, data: Path, clock: Clock) -> DemoState:
     return state
 
 
-def load(base_url: str, data: Path, state: DemoState, on_progress: Callable[[int, int], None]) -> DemoState:
+def load(base_url: str, data: Path, state: DemoState, on_progress: Callable[[int, int], None]) -> Loaded:
     """Post what is not loaded yet, and remember that it is.
 
     Args:
         on_progress: called with (requests done, requests in all).
     Raises:
-        DemoNotLoaded: an answer other than success, or a rejected span.
+        DemoNotLoaded: an answer other than success.
         Overloaded: the server stayed busy.
         OSError: there is no server.
     """
     if state.loaded:
-        return state
+        return Loaded(state, [])
     requests = redate(list(demo_requests()), state.now_ns)
+    refusals = []
     on_progress(0, len(requests))
     address = urlsplit(base_url)
     connection = HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=60)
     try:
         for done, request in enumerate(requests, 1):
-            _post(connection, request, state.key)
+            if refusal := _post(connection, request, state.key):
+                refusals.append(refusal)
             on_progress(done, len(requests))
     finally:
         connection.close()
     state = replace(state, loaded=True)
     write_state(data, state)
-    return state
+    return Loaded(state, refusals)
 
 
 def read_state(data: Path) -> DemoState | None:
@@ -121,31 +131,29 @@ def _is_valid(catalog: Catalog, key: str) -> bool:
     return True
 
 
-def _post(connection: HTTPConnection, request: DemoRequest, key: str) -> None:
+def _post(connection: HTTPConnection, request: DemoRequest, key: str) -> str | None:
+    """Send one request; what of it was refused, or None."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": request.content_type}
     for _ in range(ATTEMPTS):
         connection.request("POST", request.path, request.body, headers)
         answer = connection.getresponse()
         body = answer.read()
-        if answer.status == 503:
-            time.sleep(float(answer.headers.get("Retry-After", "1")))
-            continue
-        _check(request, answer, body)
-        return
+        if answer.status != 503:
+            return _refusal(request, answer, body)
+        time.sleep(float(answer.headers.get("Retry-After", "1")))
     raise Overloaded("The server stayed too busy to take the demo.")
 
 
-def _check(request: DemoRequest, answer: HTTPResponse, body: bytes) -> None:
-    """Raise unless everything of the request was taken."""
+def _refusal(request: DemoRequest, answer: HTTPResponse, body: bytes) -> str | None:
+    """What OTLP's partial success says, in words; None when everything was taken."""
     if answer.status >= 300:
         detail = body[:300].decode("utf-8", "replace")
         raise DemoNotLoaded(f"{request.path} answered {answer.status} to a request of {request.source}: {detail}")
     if (answer.headers.get("Content-Type") or "").startswith("application/json"):
-        partial = (json.loads(body or b"{}") or {}).get("partialSuccess") or {}
-        rejected, reason = int(partial.get("rejectedSpans", 0)), partial.get("errorMessage", "")
+        partial = json.loads(body or b"{}").get("partialSuccess") or {}
+        count, reason = int(partial.get("rejectedSpans", 0)), partial.get("errorMessage", "")
     else:
         # The log service's answer has the same shape: field 1 holds a count and a reason.
-        parsed = ExportTraceServiceResponse.FromString(body)
-        rejected, reason = parsed.partial_success.rejected_spans, parsed.partial_success.error_message
-    if rejected:
-        raise DemoNotLoaded(f"{rejected} records of {request.source} were rejected: {reason}")
+        parsed = ExportTraceServiceResponse.FromString(body).partial_success
+        count, reason = parsed.rejected_spans, parsed.error_message
+    return f"{request.source}: {count} records were not taken: {reason}" if count else None

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clearspan.catalog.catalog import Catalog
 from clearspan.demo.commands import demo_commands
-from clearspan.demo.load import DemoState, load, prepare
+from clearspan.demo.load import DemoState, Loaded, load, prepare
 from clearspan.model.clock import SystemClock
 from clearspan.model.errors import ClearspanError, Overloaded
 
@@ -33,22 +33,23 @@ def start_demo(base_url: str, data: Path) -> Thread:
     return thread
 
 
-def load_and_show(base_url: str, data: Path) -> DemoState:
+def load_and_show(base_url: str, data: Path) -> None:
     """Load the demo with a progress bar, and print what to do next. Raises as `load_quietly` does."""
     console = Console(stderr=True)
     columns = (TextColumn("Loading the demo"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("demo", total=None, visible=False)
-        state = load_quietly(
+        loaded = load_quietly(
             base_url,
             data,
             lambda done, total: progress.update(task, completed=done, total=total, visible=True),
         )
-    print(render_welcome(base_url, state), flush=True)
-    return state
+    for refusal in loaded.refusals:
+        console.print(refusal, markup=False)
+    print(render_welcome(base_url, loaded.state), flush=True)
 
 
-def load_quietly(base_url: str, data: Path, on_progress: Callable[[int, int], None] | None = None) -> DemoState:
+def load_quietly(base_url: str, data: Path, on_progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Wait for the server and load the demo.
 
     Raises:
