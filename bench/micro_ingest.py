@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from clearspan.ingest.detail import decode_span, input_output, searchable_text
 from clearspan.ingest.origin import Origin
 from clearspan.ingest.otlp import Decoder, decode_traces_protobuf
-from clearspan.ingest.payload import Block, decode_block, encode_block, records_by_id
+from clearspan.ingest.payload import Block, compress_block, pack_block, parse_block, records_by_id
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.promote import Promoter
 from clearspan.ingest.rollup import summarise
@@ -74,11 +74,11 @@ def main() -> None:
     raws = list(RequestView.FromString(body).resources[0].scopes[0].records)
     promoter = Promoter(decoder.origin, decoder.limits, prices)
     source = promoter.source(b"", b"")
-    blocks = [decode_block(batch.block) for batch in decoded.batches]
+    blocks = [parse_block(batch.block) for batch in decoded.batches]
     records = [record for block in blocks for record in records_by_id(block).values()]
 
     def repack(block: Block) -> bytes:
-        return encode_block(block.records, block.shared)
+        return compress_block(pack_block(block.records, block.shared))
 
     stages: dict[str, Callable[[], object]] = {
         "parse the body, checked": lambda: ExportTraceServiceRequest.FromString(body),

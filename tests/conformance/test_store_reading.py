@@ -14,7 +14,6 @@ from clearspan.query.evaluate import order_key
 from clearspan.query.fields import BY_NAME, METADATA
 from clearspan.query.operators import Operator
 from clearspan.query.page import NEWEST_FIRST, SORTABLE, OffsetPage, SortKey, parse_sort
-from clearspan.store.sqlite.text_index import signature
 from clearspan.testing.build import SECOND_NS, T0_NS, make_batch, make_log, make_span, make_trace, with_metadata
 from clearspan.testing.stores import Stores
 
@@ -194,7 +193,7 @@ def test_text_is_found_in_spans_and_logs_and_goes_with_them(stores: Stores) -> N
     }
     for trace_id, text in texts.items():
         item = make_log("s", text=text) if trace_id == "de" else make_span("s", text=text)
-        batch = make_batch(trace_id, [item], text_bits=signature([item.raw]))
+        batch = make_batch(trace_id, [item])
         stores.writer.write([batch], received_ns=T0_NS)
     cases = [
         (Operator.CONTAINS, "quick Brown", {"en"}),

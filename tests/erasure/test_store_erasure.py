@@ -17,7 +17,7 @@ from clearspan.store.sqlite import fsck, text_index
 from clearspan.store.sqlite.open import SqliteStore
 from clearspan.testing.build import Built, make_batch, make_log, make_span
 from clearspan.testing.local_store import open_local_store
-from clearspan.testing.needles import needle_of, scan_folder
+from clearspan.testing.needles import needle_of, scan_folder, scan_values
 
 SEED = 20261122
 TRACES_SHORT = 600
@@ -133,6 +133,7 @@ def test_no_needle_is_left_in_any_file(planted: tuple[Planted, Path], tmp_path: 
     store.close()
     assert total == len(kept), f"seed {SEED}"
     assert scan_folder(folder, gone) == [], f"seed {SEED}"
+    assert scan_values(folder / "traces.db", gone) == [], f"seed {SEED}"
     assert scan_database(folder / "traces.db").is_clean
     assert fsck.check(folder).violations == []
     shutil.rmtree(folder)
@@ -142,9 +143,12 @@ def test_the_scan_sees_every_needle_of_a_store_that_was_not_deleted(planted: tup
     """The check above can fail: what is still there, compressed or not, is found."""
     made, folder = planted
     current = {name for names in made.needles.values() for name in names}
-    found = {hit.needle for hit in scan_folder(folder, current)}
-    # Contents that a late batch superseded are gone by the merge law; the rest must be seen.
-    assert len(found) > 0.8 * len(current)
+    raw = {hit.needle for hit in scan_folder(folder, current)}
+    whole = {hit.needle for hit in scan_values(folder / "traces.db", current)}
+    # Contents that a late batch superseded are gone by the merge law; the rest must be seen. In raw bytes a frame
+    # that goes on in another page shows only its beginning.
+    assert len(raw) > 0.7 * len(current)
+    assert len(raw | whole) > 0.9 * len(current)
 
 
 def test_sealed_text_signatures_are_cleared_segment_by_segment(tmp_path: Path) -> None:
@@ -155,8 +159,7 @@ def test_sealed_text_signatures_are_cleared_segment_by_segment(tmp_path: Path) -
         batches = [
             make_batch(
                 ids[n],
-                [make_span(f"{ids[n]}.0", start_s=float(n), text=f"haystack {n}")],
-                text_bits=text_index.signature([f"haystack {n} word{n:06d}".encode()]),
+                [make_span(f"{ids[n]}.0", start_s=float(n), text=f"haystack word{n:06d}")],
             )
             for n in range(at, min(at + BATCH, len(ids)))
         ]

@@ -28,7 +28,7 @@ from clearspan.ingest.otlp import (
     decode_traces_json,
     decode_traces_protobuf,
 )
-from clearspan.ingest.payload import decode_block, records_by_id
+from clearspan.ingest.payload import parse_block, records_by_id
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.respan import decode_respan_json
 from clearspan.ingest.rollup import summarise
@@ -71,7 +71,7 @@ def survives(decode: Decode, body: bytes) -> DecodedRequest | None:
     stored = sum(len(batch.spans) + len(batch.logs) for batch in decoded.batches)
     assert stored <= decoded.span_count + decoded.log_count
     for batch in decoded.batches:
-        records = records_by_id(decode_block(batch.block))
+        records = records_by_id(parse_block(batch.block))
         summarise(batch.trace_id, list(merge(batch.spans).values()), batch.logs, batch.contexts)
         logs = [records[log.log_hash] for log in batch.logs]
         for record in logs:

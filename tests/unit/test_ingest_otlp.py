@@ -23,7 +23,7 @@ from clearspan.ingest.otlp import (
     decode_traces_json,
     decode_traces_protobuf,
 )
-from clearspan.ingest.payload import decode_block, records_by_id
+from clearspan.ingest.payload import parse_block, records_by_id
 from clearspan.model.errors import InvalidPayload
 from clearspan.model.span import Span, SpanContext
 
@@ -72,7 +72,7 @@ def only(decoded: DecodedRequest) -> tuple[Span, SpanContext, bytes]:
     assert (decoded.span_count, decoded.rejected_count, decoded.reasons) == (1, 0, ())
     (batch,) = decoded.batches
     (span,) = batch.spans
-    return span, batch.contexts[span.context_key], records_by_id(decode_block(batch.block))[span.span_id]
+    return span, batch.contexts[span.context_key], records_by_id(parse_block(batch.block))[span.span_id]
 
 
 def attributes_become(attributes: dict[str, Any], **fields: Any) -> tuple[Span, SpanContext]:
@@ -268,7 +268,7 @@ def test_repeats_within_a_request_follow_the_merge_law() -> None:
     for order in ((early, late, early), (late, early)):
         (batch,) = decode(*order).batches
         assert [span.end_ns for span in batch.spans] == [3 * SECOND]
-        assert len(decode_block(batch.block).records) == 1
+        assert len(parse_block(batch.block).records) == 1
 
 
 def test_equal_content_has_equal_hashes_and_another_key_is_another_content() -> None:
@@ -299,18 +299,8 @@ def test_a_large_trace_comes_in_several_batches() -> None:
     big = decode(*(wire_span(i + 1, attributes={"input": "x" * (BATCH_BYTES_MAX // 2)}) for i in range(3)))
     assert [len(batch.spans) for batch in big.batches] == [1, 1, 1]
     for batch in (*small.batches, *big.batches):
-        assert len(decode_block(batch.block).records) == len(batch.spans)
+        assert len(parse_block(batch.block).records) == len(batch.spans)
         assert {span.context_key for span in batch.spans} == set(batch.contexts)
-
-
-def test_a_signature_is_made_of_the_batchs_records() -> None:
-    decoder = Decoder(Origin(1), signature=lambda raws: b"%d" % len(raws))
-    decoded = decode(wire_span(1), wire_span(2), wire_span(3, trace_id=b"\7" * 16), decoder=decoder)
-    assert [batch.text_bits for batch in decoded.batches] == [b"2", b"1"]
-    assert decode(wire_span()).batches[0].text_bits is None
-
-
-# OTLP/JSON
 
 
 JSON_SPAN: dict[str, Any] = {
@@ -413,7 +403,7 @@ def test_log_records_join_their_trace_and_others_are_left_out() -> None:
     (batch,) = decoded.batches
     (log,) = batch.logs
     assert (log.span_id, log.time_ns, log.event_name, log.severity) == ("01" * 8, 5, "e", 9)
-    assert decode_log(records_by_id(decode_block(batch.block))[log.log_hash]).body == "body"
+    assert decode_log(records_by_id(parse_block(batch.block))[log.log_hash]).body == "body"
 
 
 def test_json_logs_are_the_same_records() -> None:

@@ -12,7 +12,7 @@ from clearspan.ingest.detail import decode_span, input_output, searchable_text
 from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.origin import Origin
 from clearspan.ingest.otlp import Decoder
-from clearspan.ingest.payload import decode_block, decode_record, records_by_id
+from clearspan.ingest.payload import decode_record, parse_block, records_by_id
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.respan import decode_respan_json, parse_time
 from clearspan.model.errors import InvalidPayload
@@ -36,7 +36,7 @@ def become(fields: dict[str, Any] | None = None, decoder: Decoder = DECODER) -> 
     assert decoded.reasons == ()
     (batch,) = decoded.batches
     (span,) = batch.spans
-    return span, batch.contexts[span.context_key], records_by_id(decode_block(batch.block))[span.span_id]
+    return span, batch.contexts[span.context_key], records_by_id(parse_block(batch.block))[span.span_id]
 
 
 def test_both_forms_of_the_body_are_one() -> None:
@@ -189,7 +189,7 @@ def test_a_body_that_is_no_list_of_spans_is_refused(body: bytes) -> None:
 def test_the_record_is_the_spans_own_text() -> None:
     text = b'{"trace_unique_id":"t","span_unique_id":"s", "start_time": 1, "big": 123456789012345678901234567890}'
     (batch,) = decode_respan_json(b"[ " + text + b" ]", DECODER).batches
-    record = records_by_id(decode_block(batch.block))["s"]
+    record = records_by_id(parse_block(batch.block))["s"]
     assert decode_record(record).raw == text
     assert decode_span(record).attributes["big"] == 123456789012345678901234567890
 

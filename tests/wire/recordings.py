@@ -21,7 +21,7 @@ from clearspan.ingest.otlp import (
     decode_traces_json,
     decode_traces_protobuf,
 )
-from clearspan.ingest.payload import decode_block, records_by_id
+from clearspan.ingest.payload import parse_block, records_by_id
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.respan import decode_respan_json
 from clearspan.ingest.rollup import summarise
@@ -104,7 +104,7 @@ def decode_all(bodies: Iterator[Body]) -> Family:
     for name, request in requests.items():
         for batch in request.batches:
             contexts.update(batch.contexts)
-            records = records_by_id(decode_block(batch.block))
+            records = records_by_id(parse_block(batch.block))
             assert len(records) == len(batch.spans) + len(batch.logs)
             spans[batch.trace_id] += batch.spans
             logs[batch.trace_id] += batch.logs

@@ -352,6 +352,32 @@ def test_ids_are_found_in_every_spelling(wire: Wire) -> None:
     assert wire.get("/api/traces/trace_abc").status_code == 404
 
 
+def test_another_tenant_changes_no_byte_of_what_one_sees(wire: Wire) -> None:
+    def seen_by_first() -> list[str]:
+        span = {"model": {"value": ["gpt-4o"]}}
+        return [
+            wire.post("/api/traces/list/", {}).text,
+            wire.post("/api/traces/list/?sort_by=-total_cost&page_size=1", {"filters": span}).text,
+            wire.post("/clickhouse/traces/summary/", {}).text,
+            wire.get("/api/traces/t1/").text,
+            wire.get("/api/traces/only-theirs/").text,
+            wire.get(f"/api/{wire.catalog.first_org.public_id}/traces/t1/", key=None).text,
+        ]
+
+    wire.ingest(wire.span("t1", model="gpt-4o", cost=1, log_type="chat", input="mine"))
+    alone = seen_by_first()
+    other = wire.catalog.create_organisation("other")
+    theirs = wire.key(*KeyScope, org_id=other.id)
+    for trace_id in ("t1", "only-theirs"):
+        wire.ingest(wire.span(trace_id, model="gpt-4o", cost=7, log_type="chat", input="theirs"), key=theirs)
+    wire.send("PATCH", "/api/traces/t1/", {"is_public": True}, key=theirs)
+    assert seen_by_first() == alone
+    assert wire.send("DELETE", "/api/traces/t1/", key=theirs).json()["deleted_count"] == 1
+    assert seen_by_first() == alone
+    wire.ingest(wire.span("t1", "late", model="gpt-4o"))
+    assert wire.get("/api/traces/t1/").json()["span_count"] == 2, "a tombstone binds its own tenant only"
+
+
 HOSTILE = ["../list", "..%2f..%2fetc", "%252e%252e", "a%00b", "a;b", "//", "\\..\\", "x" * 300, "%ff", "a%0ab"]
 
 

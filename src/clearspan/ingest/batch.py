@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import BlockRecord, Shared, encode_block
+from clearspan.ingest.payload import BlockRecord, Shared, pack_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
-
-Signature = Callable[[Sequence[bytes]], bytes]
-"""Raw records → the signature of their searchable text (store/sqlite/text_index.py)."""
 
 BATCH_RECORDS_MAX: Final = 256
 BATCH_BYTES_MAX: Final = 1024 * 1024
@@ -65,22 +62,16 @@ class Collector:
         if len(self._reasons) < self._reasons_max:
             self._reasons.setdefault(reason)
 
-    def finish(self, contexts: Mapping[int, SpanContext], signature: Signature | None) -> DecodedRequest:
+    def finish(self, contexts: Mapping[int, SpanContext]) -> DecodedRequest:
         """The request as batches; `contexts` holds every context the rows name."""
         batches = [
-            self._batch(trace_id, part, contexts, signature)
+            self._batch(trace_id, part, contexts)
             for trace_id, entries in self._traces.items()
             for part in _parts(entries)
         ]
         return DecodedRequest(batches, self._span_count, self._log_count, self._rejected_count, tuple(self._reasons))
 
-    def _batch(
-        self,
-        trace_id: str,
-        entries: Sequence[_Entry],
-        contexts: Mapping[int, SpanContext],
-        signature: Signature | None,
-    ) -> TraceBatch:
+    def _batch(self, trace_id: str, entries: Sequence[_Entry], contexts: Mapping[int, SpanContext]) -> TraceBatch:
         indexes: dict[Shared, int] = {}
         records: list[BlockRecord] = []
         for _, record_id, codec, shared, raw in entries:
@@ -95,8 +86,7 @@ class Collector:
             spans=tuple([row for row in rows if isinstance(row, Span)]),
             logs=tuple([row for row in rows if isinstance(row, LogRecord)]),
             contexts={key: contexts[key] for key in {row.context_key for row in rows}},
-            block=encode_block(records, indexes),
-            text_bits=None if signature is None else signature([entry[4] for entry in entries]),
+            block=pack_block(records, indexes),
         )
 
 

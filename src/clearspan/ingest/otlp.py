@@ -19,7 +19,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from clearspan.ingest import otlp_json
-from clearspan.ingest.batch import Collector, DecodedRequest, Signature
+from clearspan.ingest.batch import Collector, DecodedRequest
 from clearspan.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from clearspan.ingest.origin import Origin
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_OTLP_SPAN, Shared
@@ -37,7 +37,6 @@ class Decoder(NamedTuple):
     origin: Origin
     limits: IngestLimits = DEFAULT_LIMITS
     prices: PriceBook | None = None
-    signature: Signature | None = None
     received_ns: int | None = None  # the time of a legacy span that states none; None: such a span is rejected
 
 
@@ -116,7 +115,7 @@ def _decode(groups: Iterator[Group], decoder: Decoder, *, logs: bool) -> Decoded
                     collector.add_log(trace_id, log, CODEC_OTLP_LOG, shared, raw)
             except InvalidPayload as error:
                 collector.reject(_reason(record, error, logs=logs))
-    return collector.finish(promoter.contexts, decoder.signature)
+    return collector.finish(promoter.contexts)
 
 
 def _checked(record: bytes | InvalidPayload, checked: bool, message_class: Any) -> bytes:

@@ -88,36 +88,54 @@ _body_decoder = msgspec.msgpack.Decoder(_Body)
 _record_decoder = msgspec.msgpack.Decoder(WireRecord)
 
 
-def encode_block(records: Iterable[BlockRecord], shared: Iterable[Shared] = (NO_SHARED,)) -> bytes:
-    """Pack and compress records; `BlockRecord.shared_index` counts in `shared`. About 6 µs for 2 KB."""
-    packed = _encoder.encode({"shared": list(shared), "records": list(records)})
-    return _codecs.compressor.compress(packed)
+def pack_block(records: Iterable[BlockRecord], shared: Iterable[Shared] = (NO_SHARED,)) -> bytes:
+    """Records in one msgpack; `BlockRecord.shared_index` counts in `shared`. Each raw stays in one piece."""
+    return _encoder.encode({"shared": list(shared), "records": list(records)})
 
 
-def decode_block(data: bytes) -> Block:
-    """The records of a block.
+def parse_block(packed: bytes) -> Block:
+    """The records of what `pack_block` made.
 
     Raises:
-        StoreDamaged: not a block, a wrong checksum, or one that claims more than `BLOCK_UNPACKED_BYTES_MAX`.
+        StoreDamaged: not a block.
     """
     try:
-        size = zstandard.get_frame_parameters(data).content_size
-        if size > BLOCK_UNPACKED_BYTES_MAX:  # an unknown size reads as 2**64 - 1; we always write it
-            raise StoreDamaged(f"a payload block claims {size} bytes")
-        body = _body_decoder.decode(_codecs.decompressor.decompress(data, allow_extra_data=False))
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+        body = _body_decoder.decode(packed)
+    except msgspec.DecodeError as error:
         raise StoreDamaged(f"a payload block cannot be read: {error}") from error
     if any(not 0 <= record.shared_index < len(body.shared) for record in body.records):
         raise StoreDamaged("a payload block names a resource that it does not hold")
     return Block(body.shared, body.records)
 
 
+def compress_block(packed: bytes) -> bytes:
+    """A packed block as it is stored. About 5 µs for 2 KB."""
+    return _codecs.compressor.compress(packed)
+
+
 def unpack_block(data: bytes) -> bytes:
-    """The msgpack of a block, in which every record's raw bytes lie in one piece: for a first look at its text."""
+    """A stored block as it was packed.
+
+    Raises:
+        StoreDamaged: a wrong checksum, or one that claims more than `BLOCK_UNPACKED_BYTES_MAX`.
+    """
     try:
+        size = zstandard.get_frame_parameters(data).content_size
+        if size > BLOCK_UNPACKED_BYTES_MAX:  # an unknown size reads as 2**64 - 1; we always write it
+            raise StoreDamaged(f"a payload block claims {size} bytes")
         return _codecs.decompressor.decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise StoreDamaged(f"a payload block cannot be read: {error}") from error
+
+
+def encode_block(records: Iterable[BlockRecord], shared: Iterable[Shared] = (NO_SHARED,)) -> bytes:
+    """Records as a stored block."""
+    return compress_block(pack_block(records, shared))
+
+
+def decode_block(data: bytes) -> Block:
+    """The records of a stored block. Raises StoreDamaged."""
+    return parse_block(unpack_block(data))
 
 
 def record_bytes(block: Block, record: BlockRecord) -> bytes:

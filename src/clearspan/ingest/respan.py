@@ -108,7 +108,7 @@ def decode_respan_json(body: bytes, decoder: Decoder) -> DecodedRequest:
             collector.reject(f"span at index {position}: {error.message}")
         else:
             collector.add_span(trace_id, span, CODEC_RESPAN_SPAN, NO_SHARED, raw)
-    return collector.finish(promoter.contexts, decoder.signature)
+    return collector.finish(promoter.contexts)
 
 
 def _split(body: bytes) -> list[bytes]:

@@ -100,8 +100,7 @@ class TraceBatch(NamedTuple):
     spans: tuple[Span, ...]
     logs: tuple[LogRecord, ...]
     contexts: dict[int, SpanContext]  # context_key → context, for every key that spans and logs name
-    block: bytes  # compressed payload block
-    text_bits: bytes | None  # signature of the searchable text (store/sqlite/text_index.py); None: not to be indexed
+    block: bytes  # packed payload block, not compressed yet: the store does that
 
 
 class Attribute(NamedTuple):

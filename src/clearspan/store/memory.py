@@ -14,7 +14,7 @@ from functools import cached_property
 
 from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import decode_block, records_by_id
+from clearspan.ingest.payload import parse_block, records_by_id
 from clearspan.ingest.rollup import summarise
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
@@ -42,7 +42,6 @@ class _Block:
     """The records of one batch, and whether its text can be searched."""
 
     records: dict[str | int, bytes]
-    is_indexed: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class _Trace:
             "context": len(self.contexts),
             "metadata": len(self.summary.metadata_all),
             "block": len(self.blocks),
-            "text_signature": sum(block.is_indexed for block in self.blocks.values()),
+            "text_signature": len(self.blocks),
         }
 
 
@@ -340,7 +339,7 @@ def _merged(old: _Trace, batch: TraceBatch) -> tuple[_Trace, int]:
         if log.log_hash not in logs:
             logs[log.log_hash] = (log, block_no)
             stored += 1
-    block = _Block(records_by_id(decode_block(batch.block)), batch.text_bits is not None)
+    block = _Block(records_by_id(parse_block(batch.block)))
     rows: list[tuple[Span | LogRecord, int]] = [*spans.values(), *logs.values()]
     contexts = {**batch.contexts, **old.contexts}
     blocks = {**old.blocks, block_no: block}

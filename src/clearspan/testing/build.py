@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
 
-from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, BlockRecord, encode_block
+from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, BlockRecord, pack_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 
 T0_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
@@ -87,9 +87,7 @@ def make_log(
     return Built(LogRecord(log_hash=hash64(raw), **said), context, raw)
 
 
-def make_batch(
-    trace_id: str, items: Iterable[Built], *, project_id: int = 1, text_bits: bytes | None = None
-) -> TraceBatch:
+def make_batch(trace_id: str, items: Iterable[Built], *, project_id: int = 1) -> TraceBatch:
     """One TraceBatch of spans and logs, with the block that holds their wire bytes."""
     built = list(items)
     spans = tuple(item.row for item in built if isinstance(item.row, Span))
@@ -100,8 +98,7 @@ def make_batch(
         spans=spans,
         logs=logs,
         contexts={context_key(item.context): item.context for item in built},
-        block=encode_block(_record(item) for item in built),
-        text_bits=text_bits,
+        block=pack_block(_record(item) for item in built),
     )
 
 

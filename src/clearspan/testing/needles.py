@@ -2,7 +2,8 @@
 
 A needle is `ndl` and 24 hex digits. The scan knows nothing of the store: it reads each file of a folder as raw
 bytes, and wherever a zstd frame begins it unpacks as much as can be unpacked, so that a frame cut by a page border
-or half overwritten still shows what its rest holds.
+or half overwritten still shows what its rest holds. A frame that goes on in another page shows only its beginning
+that way: `scan_values` reads every value of every table instead, and pages.scan_database shows that no other bytes are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
+
+from clearspan.files.vfs import open_reader
 
 _NEEDLE = re.compile(rb"ndl[0-9a-f]{24}")
 _NEEDLE_UTF16 = re.compile(rb"n\x00d\x00l\x00(?:[0-9a-f]\x00){24}")
@@ -47,6 +50,30 @@ def scan_folder(folder: Path, wanted: set[str]) -> list[Hit]:
                 if needle in wanted:
                     hits[Hit(str(path.relative_to(folder)), needle, how)] = None
     return list(hits)
+
+
+def scan_values(database: Path, wanted: set[str]) -> list[Hit]:
+    """Every wanted needle in any value of any table, zstd frames unpacked whole."""
+    hits: dict[Hit, None] = {}
+    conn = open_reader(database)
+    try:
+        tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        for table in tables:
+            for row in conn.execute(f'SELECT * FROM "{table}"'):
+                for value in row:
+                    for needle in _needles_of(value):
+                        if needle in wanted:
+                            hits[Hit(f"{database.name}:{table}", needle, "value")] = None
+    finally:
+        conn.close()
+    return list(hits)
+
+
+def _needles_of(value: object) -> Iterator[str]:
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    if isinstance(data, bytes):
+        unpacked = zstandard.ZstdDecompressor().decompress(data) if data.startswith(_ZSTD_MAGIC) else data
+        yield from (found.decode() for found in _NEEDLE.findall(unpacked))
 
 
 def _scan_file(path: Path) -> Iterator[tuple[str, str]]:

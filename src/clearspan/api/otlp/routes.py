@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,7 +12,7 @@ from clearspan.api.auth import Permission, requires
 from clearspan.api.errors import Failure, UnsupportedMedia
 from clearspan.api.intake import Decode, receive
 from clearspan.api.otlp.replies import JSON, PROTOBUF, Partial, export_reply, failure_reply
-from clearspan.api.routing import add_plain_routes, spellings
+from clearspan.api.routing import Endpoint, add_plain_routes, spellings
 from clearspan.ingest.otlp import (
     decode_logs_json,
     decode_logs_protobuf,
@@ -78,6 +80,37 @@ def is_otlp(request: Request) -> bool:
 def otlp_failure(request: Request, failure: Failure) -> Response:
     """An error in the encoding of the request; JSON when that is unclear, for then a person may be asking."""
     return failure_reply(failure, protobuf=_media_type(request) in _PROTOBUF_TYPES)
+
+
+def described_paths() -> dict[str, Any]:
+    """The OTLP operations as OpenAPI path items: plain routes do not describe themselves."""
+    return {
+        "/v1/traces": {"post": _described(export_traces, "ExportTraceServiceRequest", TRACE_PATHS)},
+        "/v1/logs": {"post": _described(export_logs, "ExportLogsServiceRequest", LOG_PATHS)},
+    }
+
+
+def _described(endpoint: Endpoint, message: str, paths: tuple[str, ...]) -> dict[str, Any]:
+    content = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "tags": ["otlp"],
+        "summary": endpoint.__name__.replace("_", " ").capitalize(),
+        "description": f"{endpoint.__doc__} Also served at {', '.join(paths[1:])}.",
+        "operationId": endpoint.__name__,
+        "requestBody": {"required": True, "description": message, "content": content},
+        "responses": {
+            "200": {"description": "On disk, but for what partial_success names.", "content": content},
+            **{
+                status: {"description": f"{text}, as google.rpc.Status.", "content": content}
+                for status, text in (
+                    ("400", "Not a valid request"),
+                    ("413", "Too large"),
+                    ("415", "Unknown content type or encoding"),
+                    ("503", "Too busy; see Retry-After"),
+                )
+            },
+        },
+    }
 
 
 def add_otlp_routes(app: FastAPI) -> None:

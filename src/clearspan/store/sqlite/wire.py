@@ -29,9 +29,8 @@ def encode_batches(batches: Sequence[TraceBatch], received_ns: int) -> bytes:
             [tuple(log) for log in logs],
             {key: tuple(context) for key, context in contexts.items()},
             block,
-            text_bits,
         )
-        for project_id, trace_id, spans, logs, contexts, block, text_bits in batches
+        for project_id, trace_id, spans, logs, contexts, block in batches
     ]
     return marshal.dumps((received_ns, plain))
 
@@ -47,9 +46,8 @@ def decode_batches(body: bytes | bytearray) -> tuple[int, list[TraceBatch]]:
             tuple(map(LogRecord._make, logs)),
             {key: SpanContext._make(context) for key, context in contexts.items()},
             block,
-            text_bits,
         )
-        for project_id, trace_id, spans, logs, contexts, block, text_bits in plain
+        for project_id, trace_id, spans, logs, contexts, block in plain
     ]
 
 
