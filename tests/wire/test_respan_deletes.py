@@ -243,3 +243,18 @@ def test_figures_of_deletions(wire: Wire) -> None:
     assert 'clearspan_deletions{state="hidden"} 0.0' in text
     assert "clearspan_deletions_oldest_unfinished_seconds 0.0" in text
     assert 'clearspan_http_requests_total{method="POST",route="/api/traces/bulk/",status="200"} 1.0' in text
+
+
+def test_the_location_tells_state_and_exact_counts_to_its_own_tenant_only(wire: Wire) -> None:
+    wire.ingest(wire.span("a", customer_identifier="user@example.com"), wire.span("b"))
+    location = wire.post(f"/api/traces/bulk/{wire.window()}", by_customer("user@example.com")).headers["location"]
+    told = wire.get(location)
+    assert told.status_code == 200
+    body = told.json()
+    assert (body["state"], body["traces"]["matched"], body["traces"]["hidden"]) == ("verified", 1, 1)
+    assert body["counts"]["span"] == {"planned": 1, "purged": 1, "remaining": 0}
+    assert set(body["times"]) == {"planned", "hidden", "purged", "verified"}
+    assert "user@example.com" not in told.text
+    assert wire.get("/v1/deletions/del_unknown").status_code == 404
+    stranger = wire.key(KeyScope.READ, org_id=wire.catalog.create_organisation("Other").id)
+    assert wire.get(location, key=stranger).status_code == 404

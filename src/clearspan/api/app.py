@@ -13,6 +13,7 @@ from clearspan.api.auth import Gate, GuessLimit, protect
 from clearspan.api.errors import Failure, failure_of, json_failure
 from clearspan.api.limits import RequestTimeout
 from clearspan.api.logs import Watch
+from clearspan.api.native.deletions import add_native_routes
 from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
 from clearspan.api.rates import RateLimits
 from clearspan.api.respan.paging import base_url
@@ -57,6 +58,7 @@ def build_routes(services: Services) -> FastAPI:
     app.state.services = services
     # Ingest first: routes are tried in order, and these are called most.
     add_otlp_routes(app)
+    add_native_routes(app)
     add_respan_routes(app)
     add_system_routes(app)
     return app
