@@ -6,6 +6,8 @@ needs to follow up an answer that said "erasure in progress".
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -76,4 +78,11 @@ def _time(ns: int | None) -> str | None:
 
 def add_native_routes(app: FastAPI) -> None:
     """Register the native operations."""
-    add_rest_routes(app, [RestRoute(("GET",), "/v1/deletions/{deletion_id}", get_deletion, TAG)])
+    told: dict[str, Any] = {
+        "parameters": [{"name": "deletion_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "responses": {
+            "200": {"description": "Success."},
+            "404": {"description": "There is no such deletion, or it is another tenant's."},
+        },
+    }
+    add_rest_routes(app, [RestRoute(("GET",), "/v1/deletions/{deletion_id}", get_deletion, TAG, openapi=told)])
