@@ -161,7 +161,7 @@ def test_the_description_is_complete_and_valid(wire: Wire) -> None:
     assert described == {
         "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
         "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
-        "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs",
+        "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", "/v1/deletions/{deletion_id}",
     }  # fmt: skip
     bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]
     assert bulk["content"]["application/json"]["schema"]["required"] == ["filters"]
