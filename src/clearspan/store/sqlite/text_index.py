@@ -31,7 +31,7 @@ from clearspan.model.errors import StoreDamaged
 GRAM_BYTES: Final = 4
 BITS: Final = 16_384
 SIGNATURE_BYTES: Final = BITS // 8
-SEGMENT_TRACES: Final = 248  # 31 bytes a row, so that 256 rows fill a page of 8 KiB but for its header
+SEGMENT_TRACES: Final = 248  # 31 bytes a row, so that 256 rows make a value of 8 KB
 _ROW_BYTES: Final = SEGMENT_TRACES // 8
 _GROUP_ROWS: Final = 256
 _GROUPS: Final = BITS // _GROUP_ROWS

@@ -14,7 +14,7 @@ CREATE TABLE text_segment (
     segment INTEGER PRIMARY KEY          -- trace_pk / 248
 ) STRICT;
 
--- slice_id = segment * 64 + group; a slice holds the 256 rows of one group of bits and fills a page of 8 KiB.
+-- slice_id = segment * 64 + group; a slice holds the 256 rows of one group of bits.
 CREATE TABLE text_slice (
     slice_id INTEGER PRIMARY KEY,
     data     BLOB    NOT NULL            -- 256 * 31 bytes
