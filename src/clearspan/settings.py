@@ -79,14 +79,15 @@ class Settings:
     queue_bytes_max: int = _setting(
         128 * 2**20, "Bytes of requests held at once; above it the answer is 503.", min=2**20, unit="bytes"
     )
-    commit_wait_ms: int = _setting(20, "Longest wait for others to share one commit.", min=0, max=1000)
-    commit_spans_max: int = _setting(2000, "Spans after which a commit waits for no others.", min=1)
+    commit_spans_max: int = _setting(
+        2000, "Most spans of one commit, which takes whatever has arrived while the last one ran.", min=1
+    )
     wal_checkpoint_bytes: int = _setting(
-        64 * 2**20, "Size of traces.db's write-ahead log that starts a checkpoint.", min=2**20, unit="bytes"
+        16 * 2**20, "Size of traces.db's write-ahead log that starts a checkpoint: about 50 ms of the writer's time.", min=2**20, unit="bytes"
     )
     read_threads: int = _setting(4, "Threads that read, each with a connection of its own.", min=1, max=64)
 
-    page_size_max: int = _setting(1000, "Largest page of a list.", min=1, max=10_000)
+    page_size_max: int = _setting(1000, "Largest page of a list.", min=1, max=1000)
     delete_traces_max: int = _setting(
         1000, "Most traces of one synchronous bulk delete; with more, nothing is deleted.", min=1
     )
