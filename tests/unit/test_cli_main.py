@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import clearspan
+from clearspan.catalog.fsck import CatalogReport
 from clearspan.cli import fsck as fsck_command
 from clearspan.cli.main import COMMANDS, build
 from clearspan.store.sqlite.fsck import Report, Violation
@@ -46,20 +47,33 @@ def test_version() -> None:
     assert run("--version")[:2] == (0, f"clearspan {clearspan.__version__}\n")
 
 
-@pytest.mark.parametrize(("report", "status"), [(SOUND, 0), (DAMAGED, 1)])
-def test_fsck_tells_what_it_found(data: Path, monkeypatch: pytest.MonkeyPatch, report: Report, status: int) -> None:
+@pytest.mark.parametrize(
+    ("report", "catalog", "broken"),
+    [
+        (SOUND, CatalogReport(4, []), []),
+        (DAMAGED, CatalogReport(4, []), ["blocks can be read"]),
+        (
+            SOUND,
+            CatalogReport(4, [Violation("every trace belongs to a project", 3)]),
+            ["every trace belongs to a project"],
+        ),
+    ],
+)
+def test_fsck_tells_what_it_found(
+    data: Path, monkeypatch: pytest.MonkeyPatch, report: Report, catalog: CatalogReport, broken: list[str]
+) -> None:
     monkeypatch.setattr(fsck_command, "check", lambda folder, pages: report)
+    monkeypatch.setattr(fsck_command, "check_catalog", lambda folder, pages: catalog)
     code, out, _ = run("fsck", "--data", str(data), "--json")
-    assert code == status
+    assert code == bool(broken)
     told = json.loads(out)
-    assert told["ok"] is (status == 0)
-    assert told["traces"] == 2
-    assert [each["invariant"] for each in told["violations"]] == [each.invariant for each in report.violations]
+    assert (told["ok"], told["traces"], told["ledger_entries"]) == (not broken, 2, 4)
+    assert [each["invariant"] for each in told["violations"]] == broken
     code, out, _ = run("fsck", "--data", str(data))
-    assert code == status
+    assert code == bool(broken)
     assert "2 traces, 7 spans" in out
-    assert ("Every invariant holds." in out) is (status == 0)
-    assert ("blocks can be read" in out) is (status == 1)
+    assert ("Every invariant holds." in out) is (not broken)
+    assert all(invariant in out for invariant in broken)
 
 
 def test_fsck_of_no_store_or_another_file_is_status_2(tmp_path: Path, data: Path) -> None:

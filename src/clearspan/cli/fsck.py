@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from clearspan.catalog.fsck import CatalogReport, check_catalog
 from clearspan.model.errors import ClearspanError
 from clearspan.settings import load_settings
-from clearspan.store.sqlite.fsck import Report, check
+from clearspan.store.sqlite.fsck import Report, Violation, check
 
 
 def fsck(
@@ -33,29 +34,32 @@ def fsck(
         if not (folder / "traces.db").is_file():
             raise FileNotFoundError(f"There is no traces.db in {folder}.")
         with Console(stderr=True).status("Checking …"):
-            report = check(folder, pages=pages)
+            report, catalog = check(folder, pages=pages), check_catalog(folder, pages=pages)
     except (ClearspanError, OSError, apsw.Error) as error:
         typer.echo(f"clearspan: {error}", err=True)
         raise typer.Exit(2) from None
-    typer.echo(render_json(report)) if as_json else print_report(report)
-    if report.violations:
+    violations = report.violations + catalog.violations
+    if as_json:
+        counts = report._asdict() | {"ledger_entries": catalog.ledger_entries}
+        found = {"violations": [violation._asdict() for violation in violations]}
+        typer.echo(json.dumps({"ok": not violations} | counts | found, indent=2))
+    else:
+        print_report(report, catalog, violations)
+    if violations:
         raise typer.Exit(1)
 
 
-def render_json(report: Report) -> str:
-    """The report as one JSON document."""
-    violations = [violation._asdict() for violation in report.violations]
-    return json.dumps({"ok": not violations, **report._asdict(), "violations": violations}, indent=2)
-
-
-def print_report(report: Report) -> None:
-    """The report for a person: what was read, then a line for each broken invariant."""
+def print_report(report: Report, catalog: CatalogReport, violations: list[Violation]) -> None:
+    """The reports for a person: what was read, then a line for each broken invariant."""
     console = Console(highlight=False)
-    console.print(f"Read {report.traces:,} traces, {report.spans:,} spans and {report.blocks:,} blocks.")
-    if not report.violations:
+    console.print(
+        f"Read {report.traces:,} traces, {report.spans:,} spans, {report.blocks:,} blocks "
+        f"and {catalog.ledger_entries:,} ledger entries."
+    )
+    if not violations:
         console.print("Every invariant holds.")
         return
     table = Table("invariant that does not hold", "count", "where")
-    for violation in report.violations:
+    for violation in violations:
         table.add_row(violation.invariant, str(violation.count), violation.where)
     console.print(table)
