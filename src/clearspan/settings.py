@@ -83,7 +83,10 @@ class Settings:
         2000, "Most spans of one commit, which takes whatever has arrived while the last one ran.", min=1
     )
     wal_checkpoint_bytes: int = _setting(
-        16 * 2**20, "Size of traces.db's write-ahead log that starts a checkpoint: about 50 ms of the writer's time.", min=2**20, unit="bytes"
+        16 * 2**20,
+        "Size of traces.db's write-ahead log that starts a checkpoint: about 50 ms of the writer's time.",
+        min=2**20,
+        unit="bytes",
     )
     read_threads: int = _setting(4, "Threads that read, each with a connection of its own.", min=1, max=64)
 
