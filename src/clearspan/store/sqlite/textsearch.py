@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
 from clearspan.ingest.detail import searchable_text
-from clearspan.ingest.payload import decode_block, records_by_id, unpack_block
+from clearspan.ingest.payload import parse_block, record_bytes, unpack_block
 from clearspan.query.ast import Condition, Expr, conjuncts
 from clearspan.query.fields import FieldType
 from clearspan.query.operators import Operator, casefold, text_matches
@@ -80,19 +80,55 @@ class Search:
             self.gave_up = True
             raise GaveUp(sum(self._verdicts.values()))
         began = time.perf_counter()
-        verdict = self._may_hold(trace_pk, operator, needle) and text_matches(
-            operator, needle, _texts(self._conn, trace_pk)
-        )
+        verdict = text_matches(operator, needle, self._texts(trace_pk, operator, needle))
         self._spent_s += time.perf_counter() - began
         self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
 
-    def _may_hold(self, trace_pk: int, operator: str, needle: str) -> bool:
-        runs = text_index.stable_runs(needle, phrase=operator != Operator.FULL_TEXT_SEARCH)
-        blocks: Any = self._conn.execute("SELECT data FROM block WHERE block_id BETWEEN ? AND ?", block_range(trace_pk))
-        if operator == Operator.FULL_TEXT_SEARCH:  # its words may lie in different blocks
-            return text_index.may_hold(b"\n".join([unpack_block(data) for (data,) in blocks]), runs)
-        return any(text_index.may_hold(unpack_block(data), runs) for (data,) in blocks.fetchall())
+    def _texts(self, trace_pk: int, operator: str, needle: str) -> list[str]:
+        """The searchable texts of a trace that may count for a needle: of the records whose bytes may show it.
+
+        Unpacked bytes tell most blocks, and in the others most records, apart without decoding a span.
+        """
+        anywhere = operator == Operator.FULL_TEXT_SEARCH  # its words may lie in different records
+        runs = text_index.stable_runs(needle, phrase=not anywhere)
+        if anywhere and not self._may_hold_anywhere(trace_pk, runs):
+            return []
+        texts: list[str] = []
+        live: set[tuple[int, str | int]] | None = None
+        for block_no, packed in self._blocks(trace_pk):
+            if not anywhere and not text_index.may_hold(packed, runs):
+                continue
+            block = parse_block(packed)
+            for record in block.records:
+                if anywhere or text_index.may_hold(record.raw, runs):
+                    live = live or self._live(trace_pk)
+                    if (block_no, record.id) in live:
+                        texts.append(searchable_text(record_bytes(block, record)))
+        return texts
+
+    def _may_hold_anywhere(self, trace_pk: int, runs: list[bytes]) -> bool:
+        missing = runs
+        for _, packed in self._blocks(trace_pk):
+            missing = [run for run in missing if not text_index.may_hold(packed, [run])]
+        return not missing
+
+    def _blocks(self, trace_pk: int) -> Iterator[tuple[int, bytes]]:
+        first, last = block_range(trace_pk)
+        rows: list[Any] = self._conn.execute(
+            "SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)
+        ).fetchall()
+        for block_id, data in rows:
+            yield block_id - first, unpack_block(data)
+
+    def _live(self, trace_pk: int) -> set[tuple[int, str | int]]:
+        """(block_no, id) of each record that no later content has replaced."""
+        rows: Iterable[Any] = self._conn.execute(
+            "SELECT block_no, span_id FROM span WHERE trace_pk = ?1 "
+            "UNION ALL SELECT block_no, log_hash FROM log WHERE trace_pk = ?1",
+            (trace_pk,),
+        )
+        return {(block_no, record_id) for block_no, record_id in rows}
 
     def _found(self, operator: str, needle: str) -> text_index.Candidates:
         phrase = operator != Operator.FULL_TEXT_SEARCH
@@ -125,24 +161,3 @@ def searching(conn: apsw.Connection, *, unlimited: bool = False) -> Iterator[Sea
         yield search
     finally:
         _searches.current = None
-
-
-def _texts(conn: apsw.Connection, trace_pk: int) -> list[str]:
-    """The searchable text of each live record of a trace."""
-    first, last = block_range(trace_pk)
-    live = {
-        (block_no, record_id)
-        for record_id, block_no in conn.execute(
-            "SELECT span_id, block_no FROM span WHERE trace_pk = ?1 "
-            "UNION ALL SELECT log_hash, block_no FROM log WHERE trace_pk = ?1",
-            (trace_pk,),
-        )
-    }
-    texts = []
-    for block_id, data in conn.execute(
-        "SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)
-    ):
-        for record_id, record in records_by_id(decode_block(data)).items():
-            if (block_id - first, record_id) in live:
-                texts.append(searchable_text(record))
-    return texts
