@@ -118,8 +118,8 @@ def open_store(
     *,
     group_spans_max: int = 2000,
     checkpoint_bytes: int = 16 * 2**20,
-    writer_cache_mib: int = 64,
-    reader_cache_mib: int = 8,
+    writer_cache_mib: int = 32,
+    reader_cache_mib: int = 4,
 ) -> SqliteStore:
     """Open, and if need be create, the trace store of a data directory.
 

@@ -25,7 +25,7 @@ from clearspan.query.operators import Operator, casefold, text_matches
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
 
-LOOK_S_MAX = 0.3
+LOOK_S_MAX = 0.8
 """A search that has looked at traces for so long gives up: its total is a floor then, and its page may be short."""
 
 CANDIDATES_GIVEN_MAX = 20_000
