@@ -27,6 +27,8 @@ from clearspan.store.sqlite.rows import block_range
 
 LOOK_S_MAX = 0.8
 """A search that has looked at traces for so long gives up: its total is a floor then, and its page may be short."""
+HITS_ENOUGH = 100
+"""With so many found, a search for a common text gives up after a quarter of that time."""
 
 CANDIDATES_GIVEN_MAX = 20_000
 """Up to so many candidates a query starts from them; beyond, it walks its index and tests what it meets."""
@@ -47,6 +49,7 @@ class Search:
         self._conn = conn
         self._limit_s = limit_s
         self._spent_s = 0.0
+        self._hits = 0
         self._candidates: dict[tuple[str, bool], text_index.Candidates] = {}
         self._verdicts: dict[tuple[int, str, str], bool] = {}  # total and page look at the same traces
         self.gave_up = False
@@ -76,14 +79,20 @@ class Search:
             return known
         if trace_pk not in self._found(operator, needle):
             return False
-        if self._limit_s is not None and self._spent_s > self._limit_s:
+        if self._is_over_limit():
             self.gave_up = True
-            raise GaveUp(sum(self._verdicts.values()))
+            raise GaveUp(self._hits)
         began = time.perf_counter()
         verdict = text_matches(operator, needle, self._texts(trace_pk, operator, needle))
         self._spent_s += time.perf_counter() - began
+        self._hits += verdict
         self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
+
+    def _is_over_limit(self) -> bool:
+        if self._limit_s is None:
+            return False
+        return self._spent_s > (self._limit_s / 4 if self._hits >= HITS_ENOUGH else self._limit_s)
 
     def _texts(self, trace_pk: int, operator: str, needle: str) -> list[str]:
         """The searchable texts of a trace that may count for a needle: of the records whose bytes may show it.
