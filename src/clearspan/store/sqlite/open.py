@@ -46,7 +46,7 @@ class SqliteDeletionStore:
 
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         with self._reader.snapshot() as conn:
-            return erase.remaining(conn, trace_pks)
+            return erase.count_rows(conn, trace_pks)
 
     def hide(
         self,
