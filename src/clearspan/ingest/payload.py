@@ -28,6 +28,7 @@ BLOCK_UNPACKED_BYTES_MAX: Final = 256 * 1024 * 1024
 """No block we write is near this: ingest caps a request at a quarter of it. Larger means a damaged block."""
 
 _ZSTD_LEVEL: Final = 3
+_PACKED_START: Final = b"\x82\xa6shared"  # msgpack: a map of two, its first key
 
 
 class Shared(NamedTuple):
@@ -109,16 +110,20 @@ def parse_block(packed: bytes) -> Block:
 
 
 def compress_block(packed: bytes) -> bytes:
-    """A packed block as it is stored. About 5 µs for 2 KB."""
+    """A packed block as it is stored; one that is in that form already stays. About 5 µs for 2 KB."""
+    if packed.startswith(zstandard.FRAME_HEADER):
+        return packed
     return _codecs.compressor.compress(packed)
 
 
 def unpack_block(data: bytes) -> bytes:
-    """A stored block as it was packed.
+    """A stored block as it was packed; one that is packed only stays.
 
     Raises:
         StoreDamaged: a wrong checksum, or one that claims more than `BLOCK_UNPACKED_BYTES_MAX`.
     """
+    if data.startswith(_PACKED_START):
+        return data
     try:
         size = zstandard.get_frame_parameters(data).content_size
         if size > BLOCK_UNPACKED_BYTES_MAX:  # an unknown size reads as 2**64 - 1; we always write it

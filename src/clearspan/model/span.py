@@ -100,7 +100,7 @@ class TraceBatch(NamedTuple):
     spans: tuple[Span, ...]
     logs: tuple[LogRecord, ...]
     contexts: dict[int, SpanContext]  # context_key → context, for every key that spans and logs name
-    block: bytes  # packed payload block, not compressed yet: the store does that
+    block: bytes  # payload block, packed or compressed already
 
 
 class Attribute(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
+from clearspan.ingest.payload import compress_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import WriteOutcome
 
@@ -20,7 +21,7 @@ WRITE, CALL, ANSWER, ERROR = 1, 2, 3, 4
 
 
 def encode_batches(batches: Sequence[TraceBatch], received_ns: int) -> bytes:
-    """About 2.6 µs a span."""
+    """About 2.6 µs a span, and the compression of the blocks, which needs no interpreter lock and spares the writer."""
     plain = [
         (
             project_id,
@@ -28,7 +29,7 @@ def encode_batches(batches: Sequence[TraceBatch], received_ns: int) -> bytes:
             [tuple(span) for span in spans],
             [tuple(log) for log in logs],
             {key: tuple(context) for key, context in contexts.items()},
-            block,
+            compress_block(block),
         )
         for project_id, trace_id, spans, logs, contexts, block in batches
     ]

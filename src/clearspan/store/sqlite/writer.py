@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import compress_block
+from clearspan.ingest.payload import compress_block, unpack_block
 from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
@@ -73,7 +73,7 @@ class _Trace:
     next_block_no: int = 0
     dirty_spans: set[str] = field(default_factory=set)
     dirty_logs: set[int] = field(default_factory=set)
-    blocks: dict[int, bytes] = field(default_factory=dict)  # new ones, packed, by block_no
+    blocks: dict[int, bytes] = field(default_factory=dict)  # new ones by block_no
 
     @property
     def is_dirty(self) -> bool:
@@ -178,9 +178,9 @@ class Writer:
             span_rows += [(pk, *trace.spans[i][0], trace.spans[i][1]) for i in trace.dirty_spans]
             log_rows += [(pk, *trace.logs[i][0], trace.logs[i][1]) for i in trace.dirty_logs]
             context_rows += [(pk, k, context_body(trace.contexts[k])) for k in live - trace.stored_contexts]
-            for block_no, packed in trace.blocks.items():
-                block_rows.append((block_range(pk)[0] + block_no, compress_block(packed)))
-                text_rows.append((pk, block_no, text_index.signature([packed])))
+            for block_no, block in trace.blocks.items():
+                block_rows.append((block_range(pk)[0] + block_no, compress_block(block)))
+                text_rows.append((pk, block_no, text_index.signature([unpack_block(block)])))
             row = trace_values(pk, trace.project_id, trace.received_ns, summary)
             if row != trace.old_row:
                 trace_rows.append(row)
