@@ -16,6 +16,7 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.records import CatalogRecords
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.state import DeletionState
+from clearspan.files.vfs import open_reader
 from clearspan.model.span import SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Group
@@ -127,6 +128,36 @@ def test_nor_after_a_crash_and_a_resume(world: World, point: str) -> None:
     deleter = world.deleter()
     assert deleter.resume() == 1
     deleter.run_due()
+    assert scan_folder(world.folder, needles) == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_reader_that_keeps_the_log_keeps_the_deletion_unverified(world: World, restarted: bool) -> None:
+    rng = random.Random(SEED)
+    request, needles = request_for(plant(world, rng), rng)
+    world.store.deletions.log_empty_wait_s = 0.0
+    reader = open_reader(world.folder / "traces.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM trace").fetchall()
+    deleter = world.deleter()
+    result = deleter.delete(request)
+    assert result.state is DeletionState.HIDDEN
+    progress = world.store.deletions.progress(result.deletion_id)
+    assert progress is not None
+    assert progress.settled, "the request is erased; what is missing is the emptied log"
+    if restarted:
+        deleter = world.deleter()
+        assert deleter.resume() == 1
+    for _ in range(6):
+        deleter.run_due()
+        assert deleter.status(result.deletion_id)[0].state in (DeletionState.HIDDEN, DeletionState.BLOCKED)
+        world.clock.advance(100)
+    assert deleter.status(result.deletion_id)[0].problem == "overloaded"
+    assert scan_folder(world.folder, needles) != []
+    reader.execute("COMMIT")
+    reader.close()
+    deleter.run_due()
+    assert deleter.status(result.deletion_id)[0].state is DeletionState.VERIFIED
     assert scan_folder(world.folder, needles) == []
 
 

@@ -359,8 +359,10 @@ class Deleter:
             if not found.is_clean:
                 return self._not_clean(task.job, found)
             fault("deletion.before_settle")
-            self._store.settle(deletion_id)
-            fault("deletion.after_settle")
+        # Settled says that the request is erased, not that the log was emptied after it: a reader or a crash may have
+        # come between the two. So it is said again, until both have succeeded in one call.
+        self._store.settle(deletion_id)
+        fault("deletion.after_settle")
         return self._purged(task.job)
 
     def _purged(self, job: DeletionJob) -> DeletionJob:

@@ -247,9 +247,14 @@ def _run_many(conn: apsw.Connection, sql: str, rows: Iterable[Sequence[object]])
 
 
 def settle(conn: apsw.Connection, deletion_id: str) -> None:
-    """The transaction of port.DeletionStore.settle; emptying the write-ahead log is the caller's next step."""
+    """The transaction of port.DeletionStore.settle; emptying the write-ahead log is the caller's next step.
+
+    A repeat changes nothing and writes nothing.
+    """
     with conn:
         deletion_no = _deletion_no(conn, deletion_id)
+        if conn.execute("SELECT settled FROM deletion WHERE deletion_no = ?", (deletion_no,)).get:
+            return
         if _is_unfinished(conn, deletion_no):
             raise ValueError("the purge of that deletion is not finished")
         conn.execute("UPDATE deletion SET request = NULL, settled = 1 WHERE deletion_no = ?", (deletion_no,))

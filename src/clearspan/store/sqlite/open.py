@@ -26,12 +26,16 @@ DATABASE = "traces.db"
 LOCK_WAIT_S = 10.0
 """The writer process of a killed server ends within moments; a start right after it waits for that."""
 LOG_EMPTY_WAIT_S = 10.0
+"""How long one `settle` waits for readers that keep the write-ahead log from being emptied."""
+LOG_EMPTY_PAUSE_S = 0.05
+"""Between two tries: each may hold the writer for as long."""
 
 
 class SqliteDeletionStore:
     """port.DeletionStore: plans and recounts on reading connections, everything else in the writer process."""
 
     def __init__(self, path: Path, reader: SqliteReader, writer: WriterClient) -> None:
+        self.log_empty_wait_s = LOG_EMPTY_WAIT_S
         self._path = path
         self._reader = reader
         self._writer = writer
@@ -73,11 +77,13 @@ class SqliteDeletionStore:
         return answer
 
     def settle(self, deletion_id: str) -> None:
+        """See port.DeletionStore.settle. The checkpoint that empties the log starts after the erasure's commit."""
         self._writer.call("settle", deletion_id)
-        give_up_at = time.monotonic() + LOG_EMPTY_WAIT_S
+        give_up_at = time.monotonic() + self.log_empty_wait_s
         while not self._writer.call("empty_log"):
-            if time.monotonic() > give_up_at:
+            if time.monotonic() >= give_up_at:
                 raise Overloaded("A long read keeps the write-ahead log from being emptied.", retry_after_s=5)
+            time.sleep(LOG_EMPTY_PAUSE_S)
 
     def remaining(self, deletion_id: str) -> dict[str, int | None]:
         """On a connection of its own, opened for this recount only: nothing the readers hold can colour it."""
