@@ -312,6 +312,25 @@ def test_a_shared_trace_is_public_without_what_is_private(wire: Wire) -> None:
     assert wire.get(address, key=None).status_code == 404
 
 
+def test_ending_a_share_reaches_every_copy_the_key_may_see(wire: Wire) -> None:
+    org = wire.catalog.first_org
+    address = f"/api/{org.public_id}/traces/t1/"
+    second, third = (wire.catalog.create_project(org.id, name) for name in ("second", "third"))
+    keys = [wire.key(*KeyScope, project_ids=[project.id]) for project in (second, third)]
+    wire.ingest(wire.span("t1", ago_s=900), key=keys[1])
+    wire.send("PATCH", "/api/traces/t1/", {"is_public": True}, key=keys[1])
+    wire.ingest(wire.span("t1", ago_s=600), key=keys[0])
+    wire.send("PATCH", "/api/traces/t1/", {"is_public": True}, key=keys[0])
+    wire.ingest(wire.span("t1", ago_s=60))  # the newest copy, and never shared
+    default = wire.catalog.find_project(org.id, "default")
+    assert default is not None
+    both = wire.key(*KeyScope, project_ids=[default.id, second.id])
+    wire.send("PATCH", "/api/traces/t1/", {"is_public": False}, key=both)
+    assert wire.get(address, key=None).status_code == 200, "the third project is not this key's to change"
+    wire.send("PATCH", "/api/traces/t1/", {"is_public": False})
+    assert wire.get(address, key=None).status_code == 404
+
+
 def test_sharing_needs_a_trace_and_a_plain_yes_or_no(wire: Wire) -> None:
     wire.ingest(wire.span("t1"))
     assert wire.send("PATCH", "/api/traces/unknown/", {"is_public": True}).status_code == 404

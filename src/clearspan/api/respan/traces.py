@@ -88,7 +88,10 @@ async def retrieve_trace(request: Request) -> Response:
 
 @requires(Permission.ANNOTATE)
 async def share_trace(request: Request) -> Response:
-    """Make a trace readable by everybody who has its address, or end that. Sharing ends with the trace itself."""
+    """Make a trace readable by everybody who has its address, or end that. Sharing ends with the trace itself.
+
+    What is shared is the newest copy the key may see; ending it ends the shares of every such copy.
+    """
     services, principal = services_of(request), principal_of(request)
     trace_id = parse_trace_id(request.path_params["trace_unique_id"])
     is_public = (await read_json_object(request)).get("is_public")
@@ -98,7 +101,12 @@ async def share_trace(request: Request) -> Response:
 
     def write() -> None:
         detail = _found(services.reader.get_trace(scope, trace_id))
-        services.catalog.set_share(principal.org_id, detail.row.project_id, trace_id, public=is_public)
+        if is_public:
+            services.catalog.set_share(principal.org_id, detail.row.project_id, trace_id, public=True)
+        else:  # the copy that was shared need not be the one that is newest now
+            each = [scope._replace(project_ids=(project_id,)) for project_id in scope.project_ids]
+            permitted = [one.project_ids[0] for one in each if services.reader.get_trace(one, trace_id)]
+            services.catalog.drop_shares([(project_id, trace_id) for project_id in permitted])
 
     await services.reads.run(write)
     return json_response({"trace_unique_id": trace_id, "is_public": is_public})
