@@ -63,8 +63,8 @@ def test_the_documented_call_by_errors_in_an_environment(wire: Wire) -> None:
 
 def test_every_path_deletes_and_a_repeat_is_harmless(wire: Wire) -> None:
     wire.ingest(wire.span("left", customer_identifier="left"))
-    for path in BULK_PATHS:
-        wire.ingest(wire.span(path, customer_identifier=path))
+    for number, path in enumerate(BULK_PATHS):
+        wire.ingest(wire.span(f"t{number}", customer_identifier=path))
         first = wire.post(path, by_customer(path))
         assert first.json()["deleted_count"] == 1
         for _ in range(2):
@@ -140,6 +140,29 @@ def test_a_bad_window_deletes_nothing(wire: Wire) -> None:
         ):
             assert (answer.status_code, answer.json()["code"]) == (400, "invalid_time")
             assert field in answer.json()
+    assert wire.list_ids() == ["a"]
+
+
+def test_a_misspelt_or_doubled_bound_deletes_nothing(wire: Wire) -> None:
+    wire.ingest(wire.span("a", customer_identifier="u1", environment="prod"))
+    since = "2026-01-01T00:00:00Z"
+    for query, key in (
+        ("?enviroment=staging", "enviroment"),
+        ("?start=2026-01-01", "start"),
+        (f"?start_time={since}&start_time={since}", "start_time"),
+        ("?environment=staging&environment=prod", "environment"),
+        ("?page_size=1", "page_size"),
+    ):
+        for answer in (
+            wire.post(f"/api/traces/bulk/{query}", by_customer("u1")),
+            wire.send("DELETE", f"/api/traces/a/{query}"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), query
+            assert "nothing was deleted" in answer.json()[key][0]
+    for key, value in (("filter", {}), ("end_time", since), ("environment", "staging"), ("limit", 1)):
+        answer = wire.post("/api/traces/bulk/", by_customer("u1") | {key: value})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), key
+        assert ("query string" in answer.json()[key][0]) is (key in ("end_time", "environment"))
     assert wire.list_ids() == ["a"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,9 +16,11 @@ from clearspan.api.respan.window import EffectiveWindow, open_window
 from clearspan.api.services import services_of
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.result import DeletionResult, render_message, render_message_for_one
-from clearspan.model.errors import InvalidFilter
+from clearspan.model.errors import InvalidFilter, InvalidInput
 
 DIALECT = "respan"
+QUERY_KEYS = frozenset({"start_time", "end_time", "environment"})
+BODY_KEYS = frozenset({"filters", "operator"})
 
 
 @requires(Permission.DELETE)
@@ -28,7 +31,9 @@ async def bulk_delete(request: Request) -> Response:
     Sending the same request again is harmless: what is gone is not found again.
     """
     services, principal = services_of(request), principal_of(request)
+    _refuse_unknown_parameters(request.query_params)
     body = await read_json_object(request)
+    _refuse_unknown_keys(body)
     where = parse_filters(body.get("filters"), body.get("operator"), fields="bulk_delete")
     if where is None:
         raise InvalidFilter(
@@ -60,6 +65,7 @@ async def bulk_delete(request: Request) -> Response:
 async def delete_trace(request: Request) -> Response:
     """Delete every copy of one trace that the key may delete. An unknown id is a 200 that says so."""
     services, principal, query = services_of(request), principal_of(request), request.query_params
+    _refuse_unknown_parameters(query)
     trace_id = parse_trace_id(request.path_params["trace_unique_id"], for_write=True)
     window = open_window(query.get("start_time"), query.get("end_time"))
     deletion = DeletionRequest(
@@ -74,6 +80,32 @@ async def delete_trace(request: Request) -> Response:
     result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
     body = _counts(result) | {"message": render_message_for_one(result, trace_id)}
     return _deletion_response(body, result, window)
+
+
+def _refuse_unknown_parameters(query: QueryParams) -> None:
+    """A misspelt or doubled bound must not silently delete more. Raises InvalidInput, naming the parameter."""
+    for key in query:
+        if key not in QUERY_KEYS:
+            allowed = ", ".join(sorted(QUERY_KEYS))
+            raise InvalidInput(
+                f"{key} is not a query parameter of a deletion (known: {allowed}); nothing was deleted.", fields=(key,)
+            )
+        if len(query.getlist(key)) > 1:
+            raise InvalidInput(f"{key} is given more than once; nothing was deleted.", fields=(key,))
+
+
+def _refuse_unknown_keys(body: Json) -> None:
+    """The same for the body of a bulk deletion. Raises InvalidInput, naming the key."""
+    for key in body:
+        if key in QUERY_KEYS:
+            raise InvalidInput(
+                f"{key} belongs into the query string of the address; nothing was deleted.", fields=(key,)
+            )
+        if key not in BODY_KEYS:
+            allowed = ", ".join(sorted(BODY_KEYS))
+            raise InvalidInput(
+                f"{key} is not a key of a deletion's body (known: {allowed}); nothing was deleted.", fields=(key,)
+            )
 
 
 def _counts(result: DeletionResult) -> Json:

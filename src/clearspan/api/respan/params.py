@@ -1,4 +1,4 @@
-"""The query parameters of the Respan dialect. Unknown ones are ignored, as its clients expect."""
+"""The query parameters of the Respan dialect. Unknown ones are ignored, as its clients expect, but not in deletions."""
 
 from __future__ import annotations
 
