@@ -239,6 +239,65 @@ def test_a_key_used_for_another_request_is_refused(world: World) -> None:
     assert "t2" in world.ids_left()
 
 
+@pytest.mark.parametrize("given_up", [1, 3])
+def test_a_key_whose_deletion_was_given_up_can_be_used_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, given_up: int
+) -> None:
+    def refuse(*_: Any) -> HideOutcome:
+        raise Overloaded("full")
+
+    deleter = world.deleter()
+    request = by_ids("t1", idempotency_key="once")
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "hide", refuse)
+        for _ in range(given_up):
+            with pytest.raises(Overloaded):
+                deleter.delete(request)
+    assert "t1" in world.ids_left()
+    done = deleter.delete(request)
+    assert (done.state, done.hidden) == (S.VERIFIED, 1)
+    assert world.restarted().delete(request) == done
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_repeat_that_comes_while_the_first_is_accepted_does_not_wait_in_vain(
+    world: World, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    hide, entered, may_go_on = world.store.hide, threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> HideOutcome:
+        entered.set()
+        assert may_go_on.wait(60)
+        if refused:
+            raise Overloaded("full")
+        return hide(*args)
+
+    monkeypatch.setattr(world.store, "hide", slow)
+    deleter = Deleter(world.store, world.catalog, SystemClock(), world.ids, secret=SECRET)
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(deleter.delete(by_ids("t1", idempotency_key="once"), wait_s=3600))
+        except Overloaded as error:
+            answers.append(error.code)
+
+    deleter.start()
+    try:
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
+        threads[0].start()
+        assert entered.wait(60)
+        threads[1].start()
+        may_go_on.set()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        deleter.close()
+    assert len(answers) == 2, "nobody waits until the deadline"
+    assert answers[0] == answers[1]
+    assert ("t1" in world.ids_left()) is refused
+
+
 # -- failures -----------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ far it came (`DeletionStore.progress`) and goes on from there.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import deque
@@ -32,6 +33,8 @@ WAIT_S = 10.0
 ROWS_MAX = 2000
 """Rows of one purge batch: well under 100 ms of the writer's time."""
 HIDE_TRIES = 3
+REREAD_S = 0.05
+"""How often a caller who waits for a deletion that nobody here has in hand looks at its row in the Catalog."""
 ATTEMPTS_MAX = 5
 """Failures in a row after which a deletion is called blocked. It is still tried, once a minute."""
 RETRY_S = (0.05, 0.2, 1.0, 5.0, 60.0)
@@ -111,7 +114,7 @@ class Deleter:
         plan = freeze_plan(
             self._store,
             request,
-            deletion_id=planning.repeatable_id(self._secret, request) or self._ids.new_id("del"),
+            deletion_id=self._attempt(request)[0] or self._ids.new_id("del"),
             salt=self._ids.token_bytes(planning.SALT_BYTES),
         )
         for check_matches in AFTER_PLAN:
@@ -138,6 +141,8 @@ class Deleter:
         job = task.job
         if job.hidden is None:  # a repeat that came while the first was being accepted
             job = self._catalog.get_deletion(job.deletion_id) or job
+        if job.state is _S.CANCELLED:
+            raise Overloaded("This deletion was given up before anything was deleted; send it again.")
         if job.hidden is None:
             raise Conflict("This deletion is still being accepted.", code="deletion_in_progress")
         return result_of(job)
@@ -230,12 +235,21 @@ class Deleter:
         if self._thread is None:
             self._work_until_over(task, deadline)
             return
-        with self._changed:
-            while not task.is_over and not self._closing:
+        while True:
+            in_hand = self._reread(task)
+            with self._changed:
                 left = deadline - self._clock.monotonic_s()
-                if left <= 0:
+                if left <= 0 or task.is_over or self._closing:
                     return
-                self._changed.wait(left)
+                self._changed.wait(left if in_hand else min(left, REREAD_S))
+
+    def _reread(self, task: _Task) -> bool:
+        """Bring up to date a task that is not the one being worked on; whether it is the one."""
+        with self._changed:
+            if task.is_over or self._tasks.get(task.job.deletion_id) is task:
+                return True
+        task.job = self._catalog.get_deletion(task.job.deletion_id) or task.job
+        return False
 
     def _work_until_over(self, task: _Task, deadline: float) -> None:
         while not task.is_over and self._clock.monotonic_s() < deadline:
@@ -243,6 +257,7 @@ class Deleter:
             if due is not None:
                 self._advance(due)
                 continue
+            self._reread(task)
             with self._changed:
                 if task in self._queue or task.job.deletion_id not in self._tasks:
                     return  # it waits for its time, or is not ours
@@ -252,9 +267,18 @@ class Deleter:
 
     def _repeated(self, request: DeletionRequest) -> _Task | None:
         """The deletion that this idempotency key already stands for."""
-        deletion_id = planning.repeatable_id(self._secret, request)
-        job = self._catalog.get_deletion(deletion_id) if deletion_id else None
+        _, job = self._attempt(request)
         return None if job is None else self._same(job, request)
+
+    def _attempt(self, request: DeletionRequest) -> tuple[str | None, DeletionJob | None]:
+        """The id that this idempotency key stands for, and its job if there is one; attempts that hid nothing
+        and were given up do not count, so that the key can be used again."""
+        for number in itertools.count():
+            deletion_id = planning.repeatable_id(self._secret, request, attempt=number)
+            job = None if deletion_id is None else self._catalog.get_deletion(deletion_id)
+            if job is None or job.state is not _S.CANCELLED or job.hidden is not None:
+                break
+        return deletion_id, job
 
     def _same(self, job: DeletionJob, request: DeletionRequest) -> _Task:
         if job.request_hash != planning.request_hash(self._secret, request):

@@ -105,15 +105,19 @@ def canonical_request(request: DeletionRequest) -> bytes:
     return orjson.dumps(_plain(request), option=orjson.OPT_SORT_KEYS)
 
 
-def repeatable_id(secret: bytes, request: DeletionRequest) -> str | None:
+def repeatable_id(secret: bytes, request: DeletionRequest, *, attempt: int = 0) -> str | None:
     """The deletion id that an idempotency key stands for; None without one.
 
     The id is derived from who asks and their key, so a repeat finds the first deletion by its id and no index of keys
     is needed. Different callers may use the same key.
+
+    Args:
+        attempt: how many attempts under this key were given up before they hid anything.
     """
     if request.idempotency_key is None:
         return None
-    message = orjson.dumps([request.org_id, request.requested_by, request.idempotency_key])
+    named = [request.org_id, request.requested_by, request.idempotency_key]
+    message = orjson.dumps([*named, attempt] if attempt else named)
     return "del_" + hmac.new(secret, b"idempotency\0" + message, hashlib.sha256).hexdigest()[:32]
 
 
