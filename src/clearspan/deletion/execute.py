@@ -378,6 +378,8 @@ class Deleter:
             fault("deletion.after_batch")
             task.progress = progress._replace(batches=progress.batches + 1, more=more)
             return task.job
+        if not task.job.matched:
+            return self._purged(task.job)  # no row was removed and no request written down: nothing to settle
         if not progress.settled:
             found = recount(self._store, self._catalog, task.job)
             if not found.is_clean:
