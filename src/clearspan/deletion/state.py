@@ -22,7 +22,7 @@ class DeletionState(StrEnum):
 
     PLANNED = "planned"  # matching traces are listed; nothing has changed
     HIDDEN = "hidden"  # no read returns them, ingest refuses their late spans
-    PURGED = "purged"  # their bytes, and the request's, are out of our files
+    PURGED = "purged"  # their rows and the request are removed, and the write-ahead log was emptied after that
     VERIFIED = "verified"  # recounted, target by target: nothing is left
     BLOCKED = "blocked"  # cannot go on just now; the reason is named
     FAILED = "failed"  # ended with something left; what, is named
