@@ -90,6 +90,10 @@ class Settings:
     )
     read_threads: int = _setting(4, "Threads that read, each with a connection of its own.", min=1, max=64)
 
+    read_seconds_max: float = _setting(
+        20.0, "Seconds one list, summary or choice of traces to delete may take; then it is ended with 400.", min=0.001
+    )
+
     page_size_max: int = _setting(1000, "Largest page of a list.", min=1, max=1000)
     delete_traces_max: int = _setting(
         1000, "Most traces of one synchronous bulk delete; with more, nothing is deleted.", min=1

@@ -26,6 +26,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Conflict, 409),
     (errors.IllegalTransition, 409),
     (errors.Unguarded, 422),
+    (errors.ReadTooSlow, 400),
     (errors.Overloaded, 503),
     (RequestTimeout, 408),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Thread
 
 from sqlalchemy import func, select
 
@@ -43,8 +44,12 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
         group_spans_max=settings.commit_spans_max,
         checkpoint_bytes=settings.wal_checkpoint_bytes,
     )
+    store.reader.seconds_max = settings.read_seconds_max
     with ExitStack() as stack:
         stack.callback(store.close)
+        warming = Thread(target=prices.warm, name="prices", daemon=True)  # else the first priced span waits for it
+        warming.start()
+        stack.callback(warming.join)
         yield stack.enter_context(
             assemble(
                 settings,
@@ -53,6 +58,7 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
                 deletions=store.deletions,
                 writer=store.writer,
                 is_writing=lambda: store.writer.is_alive,
+                end_reads=store.reader.end_reads,
                 prices=prices,
             )
         )
@@ -67,6 +73,7 @@ def assemble(
     deletions: DeletionStore,
     writer: WriterClient,
     is_writing: Callable[[], bool] = lambda: True,
+    end_reads: Callable[[float], None] = lambda grace_s: None,
     prices: PriceBook | None = None,
     clock: Clock | None = None,
     ids: IdSource | None = None,
@@ -79,10 +86,11 @@ def assemble(
     records = CatalogRecords(catalog, clock, ids)
     deleter = Deleter(deletions, records, clock, ids, secret=catalog.tombstone_secret)
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
+    status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
     metrics.watch_deletions(lambda: deletion_figures(catalog, records, clock))
     with ExitStack() as stack:
-        for part in (reads, gateway, deleter, deletes):
+        for part in (status, reads, gateway, deleter, deletes):
             stack.callback(part.close)
         deleter.resume()
         deleter.start()
@@ -97,7 +105,9 @@ def assemble(
             metrics=metrics,
             reads=reads,
             deletes=deletes,
+            status=status,
             is_writing=is_writing,
+            end_reads=end_reads,
             prices=prices,
         )
 

@@ -24,7 +24,9 @@ class Services:
     Attributes:
         reads: threads for the store's reader and the catalog, each with a connection of its own.
         deletes: threads that wait for deletions; apart from the readers', which they would block for seconds.
+        status: one thread for readiness and figures, which must answer while every reader is busy.
         is_writing: whether the writer can take batches now.
+        end_reads: ends the reads that still run after so many seconds.
         prices: what a model call costs; None: costs are what the sources say.
     """
 
@@ -38,7 +40,9 @@ class Services:
     metrics: Metrics
     reads: ThreadPool
     deletes: ThreadPool
+    status: ThreadPool
     is_writing: Callable[[], bool]
+    end_reads: Callable[[float], None]
     prices: PriceBook | None = None
 
 

@@ -45,7 +45,7 @@ async def readiness(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus figures: counts and durations of the whole server, nothing of any tenant."""
     services = services_of(request)
-    return Response(await services.reads.run(services.metrics.render), headers={"Content-Type": CONTENT_TYPE})
+    return Response(await services.status.run(services.metrics.render), headers={"Content-Type": CONTENT_TYPE})
 
 
 @requires(Permission.NONE_NEEDED)
@@ -71,7 +71,7 @@ async def _can_read(request: Request) -> bool:
     services = services_of(request)
     try:
         # A project number that cannot exist: the query runs, and finds nothing of anybody.
-        await services.reads.run(services.reader.count_traces, Scope((0,)), None, Window(0, 1))
+        await services.status.run(services.reader.count_traces, Scope((0,)), None, Window(0, 1))
     except Exception:
         return False
     return True

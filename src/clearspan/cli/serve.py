@@ -12,18 +12,21 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from clearspan.api.app import create_app
 from clearspan.api.logs import configure_logging
 from clearspan.api.runtime import open_services
+from clearspan.api.services import Services
 from clearspan.catalog import Catalog, OwnerKey
 from clearspan.model.errors import ClearspanError
 from clearspan.settings import Settings, check_bind, load_settings, unknown_variables
 
 BACKLOG = 1024
+READS_END_S = 2.0
+"""How long after the signal to stop a list may go on; it is refused then, and may be asked again after the restart."""
 SWITCH_S = 0.0005
 """How long a thread may hold the interpreter lock while another wants it. The default of 5 ms is paid for every row
 that a reader steps over and every piece that is sent to the writer while a large body is being decoded."""
@@ -86,14 +89,14 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         gc.collect()
         gc.freeze()
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(_listen(create_app(services), settings, port, announce))
+            runner.run(_listen(services, port, announce))
 
 
 def _stop_starting(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-async def _listen(app: Any, settings: Settings, port: int, on_listening: Callable[[], None]) -> None:
+async def _listen(services: Services, port: int, on_listening: Callable[[], None]) -> None:
     """Serve in this process and loop until SIGTERM or SIGINT; running requests are answered first.
 
     Embedded rather than with Granian's own worker process: one process less (25 MiB), and signals, the writer
@@ -102,8 +105,9 @@ async def _listen(app: Any, settings: Settings, port: int, on_listening: Callabl
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
+    settings = services.settings
     server = Server(
-        app,
+        cast(Any, create_app(services)),
         address=settings.host,
         port=port,
         interface=Interfaces.ASGINL,
@@ -112,9 +116,14 @@ async def _listen(app: Any, settings: Settings, port: int, on_listening: Callabl
         websockets=False,
         log_enabled=False,
     )
+
+    def stop() -> None:
+        services.end_reads(READS_END_S)
+        server.stop()  # type: ignore[no-untyped-call]
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     server.on_startup(on_listening)
     await server.serve()
 

@@ -13,6 +13,7 @@ ClearspanError                 code, message, fields: what a dialect needs to an
 ├── Conflict                   the state of things forbids it now (a hold, a changed count)
 │   └── Held                   a hold forbids the deletion
 ├── Unguarded                  a deletion without filter, window or within its limit; nothing was deleted
+├── ReadTooSlow                a read took longer than it may and was ended; the same one would again
 ├── Overloaded                 the queue is full or the disk is; try again after `retry_after_s`
 ├── IllegalTransition          a deletion was asked to move between states that are not joined
 └── StoreDamaged               a stored invariant does not hold
@@ -109,6 +110,12 @@ class Unguarded(ClearspanError):
     """The deletion was refused by a guard; nothing was deleted."""
 
     code = "unguarded"
+
+
+class ReadTooSlow(ClearspanError):
+    """The search took too long and was ended; narrow the filter or the time window."""
+
+    code = "read_too_slow"
 
 
 class Overloaded(ClearspanError):

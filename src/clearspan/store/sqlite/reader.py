@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +14,7 @@ import apsw
 import orjson
 
 from clearspan.ingest.payload import Block, decode_block, record_bytes, records_by_id
+from clearspan.model.errors import Overloaded, ReadTooSlow
 from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
@@ -29,15 +32,30 @@ from clearspan.store.sqlite.rows import (
     trace_row,
 )
 
+READ_S_MAX = 20.0
+STEPS_BETWEEN_LOOKS = 50_000
+"""How many instructions SQLite runs between two looks at the clock: about a millisecond."""
+
+
+class _Reading:
+    """One thread's connection and until when its snapshot may go on (of time.monotonic)."""
+
+    def __init__(self, conn: apsw.Connection) -> None:
+        self.conn = conn
+        self.deadline = math.inf
+
 
 class SqliteReader:
     """port.TraceReader over traces.db; safe for many threads, each of which gets its own connection."""
 
-    def __init__(self, open_connection: Callable[[], apsw.Connection]) -> None:
+    def __init__(self, open_connection: Callable[[], apsw.Connection], *, seconds_max: float = READ_S_MAX) -> None:
         """
         Args:
             open_connection: makes a read-only connection (files.vfs.open_reader).
+            seconds_max: how long one read may take before it ends with ReadTooSlow.
         """
+        self.seconds_max = seconds_max
+        self._stop_at = math.inf
         self._open = open_connection
         self._local = threading.local()
         self._all: list[apsw.Connection] = []
@@ -51,20 +69,64 @@ class SqliteReader:
             self._all.clear()
             self._local = threading.local()
 
+    def end_reads(self, grace_s: float) -> None:
+        """End what still reads after `grace_s`, and everything that begins then: the server is about to stop."""
+        self._stop_at = time.monotonic() + grace_s
+
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """This thread's connection inside one read transaction."""
-        conn = getattr(self._local, "conn", None)
-        if conn is None:
-            conn = self._local.conn = self._open()
-            textsearch.register(conn)
-            with self._lock:
-                self._all.append(conn)
-        conn.execute("BEGIN")
+        """This thread's connection inside one read transaction, which may take as long as it needs."""
+        reading = self._reading()
+        reading.conn.execute("BEGIN")
         try:
-            yield conn
+            yield reading.conn
         finally:
-            conn.execute("ROLLBACK")
+            reading.conn.execute("ROLLBACK")
+
+    @contextmanager
+    def _limited(self) -> Iterator[tuple[apsw.Connection, Callable[[], None]]]:
+        """A snapshot that ends when its time is over; also a function that raises then, for work outside SQLite.
+
+        Raises:
+            ReadTooSlow: `seconds_max` are over.
+            Overloaded: the server stops.
+        """
+        reading = self._reading()
+        reading.deadline = time.monotonic() + self.seconds_max
+
+        def check() -> None:
+            if self._is_over(reading):
+                raise self._ended()
+
+        try:
+            check()
+            with self.snapshot() as conn:
+                yield conn, check
+        except apsw.InterruptError:
+            raise self._ended() from None
+        finally:
+            reading.deadline = math.inf
+
+    def _is_over(self, reading: _Reading) -> bool:
+        # A read without a limit of its own is part of a deletion, which a stop lets finish its step.
+        return reading.deadline < math.inf and time.monotonic() > min(reading.deadline, self._stop_at)
+
+    def _ended(self) -> ReadTooSlow | Overloaded:
+        if time.monotonic() > self._stop_at:
+            return Overloaded("The server is stopping.")
+        return ReadTooSlow(
+            f"This search took longer than {self.seconds_max:g} s and was ended; narrow the filter or the time window."
+        )
+
+    def _reading(self) -> _Reading:
+        reading: _Reading | None = getattr(self._local, "reading", None)
+        if reading is None:
+            made = reading = self._local.reading = _Reading(self._open())
+            textsearch.register(made.conn)
+            made.conn.set_progress_handler(lambda: self._is_over(made), STEPS_BETWEEN_LOOKS)
+            with self._lock:
+                self._all.append(made.conn)
+        return reading
 
     def list_traces(
         self, scope: Scope, where: Expr | None, window: Window, sort: SortKey, page: OffsetPage
@@ -94,11 +156,14 @@ class SqliteReader:
     def _listing(
         self, scope: Scope, where: Expr | None, window: Window, *, unlimited: bool = False
     ) -> Iterator[tuple[Listing, apsw.Connection, textsearch.Search]]:
-        with self.snapshot() as conn, textsearch.searching(conn, unlimited=unlimited) as search:
+        with (
+            self._limited() as (conn, check),
+            textsearch.searching(conn, unlimited=unlimited, check=check) as search,
+        ):
             yield Listing(conn, scope, where, window, search), conn, search
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:
-        with self.snapshot() as conn:
+        with self._limited() as (conn, _):
             values = conn.execute(
                 f"SELECT {TRACE_COLUMNS} FROM trace WHERE project_id IN (SELECT value FROM json_each(?)) "
                 "AND trace_id = ? AND (?3 IS NULL OR environment = ?3) "
@@ -108,7 +173,7 @@ class SqliteReader:
             return None if values is None else _detail(conn, values)
 
     def root_records(self, rows: Sequence[TraceRow]) -> dict[int, tuple[bytes | None, list[bytes]]]:
-        with self.snapshot() as conn:
+        with self._limited() as (conn, _):
             visible = {
                 pk
                 for (pk,) in conn.execute(
@@ -133,7 +198,7 @@ class SqliteReader:
         """See port.DeletionStore.plan_ids."""
         found: list[PlannedTrace] = []
         ids = orjson.dumps(sorted(set(trace_ids))).decode()
-        with self.snapshot() as conn:
+        with self._limited() as (conn, _):
             for project_id in scope.project_ids:
                 plan = select.plan(scope, project_id, None, window, entry=select.Entry.INDEX, index="trace_by_id")
                 rows = conn.execute(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,8 +45,9 @@ class GaveUp(Exception):
 class Search:
     """State of the searches of one query on one connection."""
 
-    def __init__(self, conn: apsw.Connection, *, limit_s: float | None) -> None:
+    def __init__(self, conn: apsw.Connection, *, limit_s: float | None, check: Callable[[], None]) -> None:
         self._conn = conn
+        self._check = check
         self._limit_s = limit_s
         self._spent_s = 0.0
         self._hits = 0
@@ -79,6 +80,7 @@ class Search:
             return known
         if trace_pk not in self._found(operator, needle):
             return False
+        self._check()
         if self._is_over_limit():
             self.gave_up = True
             raise GaveUp(self._hits)
@@ -162,9 +164,16 @@ def register(conn: apsw.Connection) -> None:
 
 
 @contextmanager
-def searching(conn: apsw.Connection, *, unlimited: bool = False) -> Iterator[Search]:
-    """The searches of one query; inside, `text_match` works on this thread."""
-    search = Search(conn, limit_s=None if unlimited else LOOK_S_MAX)
+def searching(
+    conn: apsw.Connection, *, unlimited: bool = False, check: Callable[[], None] = lambda: None
+) -> Iterator[Search]:
+    """The searches of one query; inside, `text_match` works on this thread.
+
+    Args:
+        unlimited: never give up; for what must be exact.
+        check: called before each trace that is looked at; raises when the whole read must end.
+    """
+    search = Search(conn, limit_s=None if unlimited else LOOK_S_MAX, check=check)
     _searches.current = search
     try:
         yield search
