@@ -278,3 +278,25 @@ def test_root_records_are_the_roots_and_its_logs(stores: Stores) -> None:
         "without": (make_span("x", text="x").raw, []),
         "logs": (None, [alone]),
     }
+
+
+def test_pages_over_very_many_projects(stores: Stores) -> None:
+    projects = tuple(range(1, 601))  # more than SQLite takes SELECTs of one compound
+    batches = [make_trace(f"t{n}", span_count=1, project_id=n, start_s=float(n * 7 % 600)) for n in projects]
+    stores.writer.write(batches, received_ns=T0_NS)
+    wide = Scope(projects)
+    newest = [f"t{n}" for n in sorted(projects, key=lambda n: n * 7 % 600, reverse=True)]
+    assert ids(stores, wide) == newest
+    assert ids(stores, wide, page=OffsetPage(3, 100)) == newest[200:300]
+    assert ids(stores, wide, sort=parse_sort("start_time"), page=OffsetPage(2, 50)) == newest[::-1][50:100]
+    # Costs are unknown: only the tie is left, in either direction.
+    cheapest = ids(stores, wide, sort=parse_sort("total_cost"))
+    assert cheapest == ids(stores, wide, sort=parse_sort("-total_cost"))[::-1]
+    assert sorted(cheapest) == sorted(newest)
+
+
+def test_sums_beyond_64_bits_are_exact(stores: Stores) -> None:
+    most = 2**63 - 1
+    batches = [make_trace(f"t{n}", span_count=1, cost_pico=most - n, kind="chat") for n in range(2)]
+    stores.writer.write(batches, received_ns=T0_NS)
+    assert stores.reader.sum_traces(Scope((1,)), None, ANY_TIME).cost_pico == 2 * most - 1

@@ -16,6 +16,10 @@ from clearspan.store.sqlite import select, textsearch
 from clearspan.store.sqlite.rows import HOUR_NS
 from clearspan.store.sqlite.select import Entry, Plan
 
+ARMS_MAX = 50
+"""SELECTs of one compound: SQLite takes 500. A page over more projects is merged from several queries."""
+MILLION = 1_000_000
+
 
 class Listing:
     """A query of `scope`, `where` and `window` inside the caller's read transaction."""
@@ -54,33 +58,54 @@ class Listing:
         self._search.allow_more_time()
         plans = self._ordered_plans(sort, page, total)
         direction = "DESC" if sort.descending else "ASC"
-        arms = [f"SELECT t.trace_pk AS pk, {sort.field.sql} AS sort_key FROM {p.table} WHERE {p.sql}" for p in plans]
         # SQLite takes NULL for the smallest value, so descending has it last anyway, and plain DESC can use an index.
         nulls = " NULLS LAST" if sort.field.nullable and not sort.descending else ""
-        sql = " UNION ALL ".join(arms) + f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
+        order = f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
+        if len(plans) > ARMS_MAX:
+            return self._merged(plans, sort, order, page)
+        return [pk for pk, _ in self._read(plans, sort, order, page.page_size, page.offset)]
+
+    def _merged(self, plans: list[Plan], sort: SortKey, order: str, page: OffsetPage) -> list[int]:
+        """The page out of the first rows of each group of projects. Cost O(groups · rows up to the page's end)."""
+        wanted = page.offset + page.page_size
+        rows: list[tuple[int, Any]] = []
+        for start in range(0, len(plans), ARMS_MAX):
+            rows += self._read(plans[start : start + ARMS_MAX], sort, order, wanted, 0)
+        known = [(pk, key) for pk, key in rows if key is not None]
+        known.sort(key=lambda row: (row[1], row[0]), reverse=sort.descending)
+        unknown = sorted((pk for pk, key in rows if key is None), reverse=sort.descending)
+        return ([pk for pk, _ in known] + unknown)[page.offset : wanted]
+
+    def _read(self, plans: list[Plan], sort: SortKey, order: str, limit: int, offset: int) -> list[tuple[int, Any]]:
+        """(trace_pk, sort key) of some projects' rows in order."""
+        arms = [f"SELECT t.trace_pk AS pk, {sort.field.sql} AS sort_key FROM {p.table} WHERE {p.sql}" for p in plans]
         params = [value for plan in plans for value in plan.params]
-        found: list[int] = []
+        found: list[tuple[int, Any]] = []
         try:
-            for pk, _ in self._conn.execute(sql, (*params, page.page_size, page.offset)):
-                found.append(pk)
+            for pk, key in self._conn.execute(" UNION ALL ".join(arms) + order, (*params, limit, offset)):
+                found.append((pk, key))
         except textsearch.GaveUp:
             pass  # what was found so far is right; the search says that it gave up
         return found
 
     def sums(self) -> TraceSums:
         """Sums over all matches."""
-        parts = []
+        # In two parts each: SQLite's sum of integers fails beyond 64 bits, and two large costs are enough for that.
+        columns = ("t.error_count", "t.duration_ns", "t.total_tokens", "t.cost_pico")
+        terms = ", ".join(f"sum({name} / {MILLION}), sum({name} % {MILLION})" for name in columns)
+        traces = 0
+        sums: list[int | None] = [None] * len(columns)
         for plan in self._narrow_plans():
-            parts.append(
-                self._conn.execute(
-                    "SELECT count(*), coalesce(sum(t.error_count), 0), coalesce(sum(t.duration_ns), 0), "
-                    f"sum(t.total_tokens), sum(t.cost_pico) FROM {plan.table} WHERE {plan.sql}",
-                    plan.params,
-                ).fetchone()
-            )
-        columns = list(zip(*parts, strict=True))
-        known = [[value for value in column if value is not None] for column in columns]
-        return TraceSums(*(sum(k) if k else None for k in known))  # type: ignore[arg-type]
+            row: Any = self._conn.execute(
+                f"SELECT count(*), {terms} FROM {plan.table} WHERE {plan.sql}", plan.params
+            ).fetchone()
+            count, *parts = row
+            traces += count
+            for at, (high, low) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+                if high is not None:
+                    sums[at] = (sums[at] or 0) + high * MILLION + low
+        errors, duration_ns, tokens, cost_pico = sums
+        return TraceSums(traces, errors or 0, duration_ns or 0, tokens, cost_pico)
 
     def rows(self, columns: str, extra: str, params: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """`columns` of every match that also meets the condition `extra`, in no order."""
