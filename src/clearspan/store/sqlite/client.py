@@ -11,9 +11,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
-from clearspan.model.errors import ClearspanError, Overloaded
+from clearspan.model.errors import Overloaded
 from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite import wire
@@ -21,8 +22,10 @@ from clearspan.store.sqlite.process import Options
 
 START_S = 60.0
 """A start may have a long log to recover."""
-RESTARTS_MAX = 3
-"""Deaths in a row without one answer between; then the client stays broken and readiness says so."""
+DEATHS_MAX = 3
+"""Deaths in a row without one answer between; from then on requests are refused and readiness is red until a new
+process has started, and each start waits longer than the one before."""
+WAIT_S_MAX = 30.0
 _RUN = "from clearspan.store.sqlite.process import main; main()"
 
 
@@ -48,7 +51,9 @@ class WriterClient:
         self._next_id = 1
         self._outbox: queue.SimpleQueue[tuple[int, int, Callable[[], bytes]] | None] = queue.SimpleQueue()
         self._closing = False
-        self._deaths = 0
+        self._closed = threading.Event()
+        self._deaths = 0  # in a row, without an answer between
+        self._is_broken = False
         self.restarts = 0
         self._sock, self._process = self._start()
         self._sender = threading.Thread(target=self._send, name="writer-send", daemon=True)
@@ -64,7 +69,8 @@ class WriterClient:
     @property
     def is_alive(self) -> bool:
         """Whether requests can be answered."""
-        return not self._closing and self._deaths < RESTARTS_MAX and self._process.poll() is None
+        threads = self._sender.is_alive() and self._receiver.is_alive()
+        return threads and not self._closing and not self._is_broken and self._process.poll() is None
 
     async def write(self, batches: Sequence[TraceBatch], received_ns: int) -> list[WriteOutcome]:
         """Store batches; returns when they are on disk."""
@@ -84,6 +90,7 @@ class WriterClient:
             if self._closing:
                 return
             self._closing = True
+        self._closed.set()
         self._outbox.put(None)
         self._sender.join()
         self._receiver.join(START_S)
@@ -93,7 +100,7 @@ class WriterClient:
     def _enqueue(self, kind: int, encode: Callable[[], bytes], decode: Callable[[bytearray], Any]) -> Future[Any]:
         future: Future[Any] = Future()
         with self._lock:
-            if self._closing or self._deaths >= RESTARTS_MAX:
+            if self._closing or self._is_broken:
                 raise WriterDied("The store is not writable.", retry_after_s=5)
             request_id = self._next_id
             self._next_id += 1
@@ -133,17 +140,24 @@ class WriterClient:
                 if request_id not in self._pending:
                     continue  # its future has failed with the process it was meant for
             try:
-                wire.send_frame(self._sock, request_id, kind, encode())
+                body = encode()
+            except Exception as error:  # whatever one request holds, the next one must be sent
+                self._fail(request_id, error)
+                continue
+            try:
+                wire.send_frame(self._sock, request_id, kind, body)
             except OSError:
-                self._fail(request_id)  # the receiver may have failed its own share before this one was queued
-        self._sock.shutdown(socket.SHUT_WR)
+                # The receiver may have failed its own share before this one was queued.
+                self._fail(request_id, WriterDied(retry_after_s=1))
+        with suppress(OSError):  # the other end may be gone already
+            self._sock.shutdown(socket.SHUT_WR)
 
-    def _fail(self, request_id: int) -> None:
+    def _fail(self, request_id: int, error: Exception) -> None:
         """End a request that never reached a living process."""
         with self._lock:
             future, _ = self._pending.pop(request_id, (None, None))
-        if future is not None and not future.cancelled():
-            future.set_exception(WriterDied(retry_after_s=1))
+        if future is not None and future.set_running_or_notify_cancel():
+            future.set_exception(error)
 
     def _receive(self) -> None:
         while True:
@@ -156,31 +170,48 @@ class WriterClient:
             request_id, kind, body = frame
             with self._lock:
                 future, decode = self._pending.pop(request_id)
-            if future.cancelled():
+            if not future.set_running_or_notify_cancel():
+                continue  # from here on it cannot be cancelled under our hands
+            try:
+                answer = pickle.loads(body) if kind == wire.ERROR else decode(body)
+            except Exception as error:  # an answer that cannot be read is the loss of its own request only
+                future.set_exception(error)
                 continue
             if kind == wire.ERROR:
-                future.set_exception(pickle.loads(body))
+                future.set_exception(answer)
             else:
-                future.set_result(decode(body))
+                future.set_result(answer)
 
     def _restart(self) -> bool:
-        """Fail what was pending; start a new process unless we are closing. False: there will be none."""
+        """Fail what was pending and start a new process, however often that takes. False: we are closing."""
         self._process.wait()
         with self._lock:
             lost, self._pending = self._pending, {}
             self._deaths += 1
-            give_up = self._closing or self._deaths >= RESTARTS_MAX
+            self._is_broken = self._deaths >= DEATHS_MAX
         for future, _ in lost.values():
-            if not future.cancelled():
+            if future.set_running_or_notify_cancel():
                 future.set_exception(WriterDied(retry_after_s=1))
-        if give_up:
-            return False
-        try:
+        while not self._closed.wait(_wait_s(self._deaths)):
+            try:
+                started = self._start()
+            except Exception:  # the disk may have room again, or memory, at the next try
+                self._deaths += 1
+                self._is_broken = True
+                continue
             ended = self._sock
-            self._sock, self._process = self._start()
+            self._sock, self._process = started
             ended.close()
-        except (ClearspanError, RuntimeError, OSError):
-            self._deaths = RESTARTS_MAX
-            return False
-        self.restarts += 1
-        return True
+            self._is_broken = False
+            self.restarts += 1
+            if self._closed.is_set():  # meanwhile: the sender has said goodbye to the old process only
+                with suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_WR)
+            return True
+        return False
+
+
+def _wait_s(deaths: int) -> float:
+    """How long to wait before the next start after so many deaths in a row: not at all for the first ones, then
+    1 s, 2 s, 4 s … up to WAIT_S_MAX."""
+    return 0.0 if deaths < DEATHS_MAX else float(min(2 ** min(deaths - DEATHS_MAX, 10), WAIT_S_MAX))
