@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +231,22 @@ def test_escapes_of_json_do_not_hide_a_text(conn: apsw.Connection) -> None:
     for needle in (text, "ürich/Gen", "🎷sax", "天气", "ZÜRICH/GEN", " <b>"):
         answer = candidates(conn, needle, phrase=True)
         assert all(pk in answer for pk in range(1, 6)), needle
+
+
+def test_a_run_of_backslashes_is_read_once() -> None:
+    # As much data in runs of 16 KiB and in one of 1 MiB: a quadratic reading takes 64 times as long for the latter.
+    short, long = 16 * 1024, 1024 * 1024
+    cost = {}
+    for size in (short, long):
+        body = b"\\u0041" + b"\\" * size + b"x"
+        started = time.perf_counter()
+        for _ in range(long // size):
+            text_index.signature([body])
+        cost[size] = time.perf_counter() - started
+    assert cost[long] < 20 * cost[short]
+    for escapes in (1, 2, 3, 1001):
+        variants = list(text_index._variants(b"<" + b"\\" * escapes + b"u0041" + b"\\" * escapes + b"/>"))
+        assert variants == [b"<a/>"]
+    assert list(text_index._variants(rb"\\\x\u0041\\\ud83c\\\udfb7\ud83d\\x\/")) == [
+        rb"\\\xa" + "🎷".encode() + b"\xed\xa0\xbd" + rb"\\x/"
+    ]
