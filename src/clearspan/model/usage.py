@@ -11,6 +11,7 @@ from decimal import Decimal
 
 PICO_PER_USD = 10**12
 _MAX_PICO = 2**63 - 1
+_USD_EXPONENT_MAX = 6  # 9.2 million dollars has seven digits before the point
 
 
 def pico_from_usd(usd: float | Decimal | str) -> int | None:
@@ -20,11 +21,12 @@ def pico_from_usd(usd: float | Decimal | str) -> int | None:
     """
     try:
         amount = usd if isinstance(usd, Decimal) else Decimal(repr(usd) if isinstance(usd, float) else usd)
+        # The size first: "1e500000" as an integer would have half a million digits.
+        if not amount.is_finite() or (amount and amount.adjusted() > _USD_EXPONENT_MAX):
+            return None
+        pico = round(amount * PICO_PER_USD)
     except (ArithmeticError, ValueError, TypeError):
         return None
-    if not amount.is_finite():
-        return None
-    pico = round(amount * PICO_PER_USD)
     return pico if abs(pico) <= _MAX_PICO else None
 
 
