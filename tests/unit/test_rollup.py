@@ -94,6 +94,16 @@ def test_cost_follows_the_rule_by_itself() -> None:
     assert summary(span("a")).cost_pico is None
 
 
+def test_sums_stay_within_64_bits() -> None:
+    dear = [span(str(n), cost_pico=5 * 10**18) for n in range(2)]
+    assert summary(*dear).cost_pico == 2**63 - 1
+    assert summary(dear[0]).cost_pico == 5 * 10**18
+    long = [span(str(n), **usage(2**53, 2**53)) for n in range(1024)]
+    found = summary(*long)
+    assert found.prompt_tokens == found.completion_tokens == found.total_tokens == 2**63 - 1
+    assert summary(*long[:512]).prompt_tokens == 2**62
+
+
 def test_unpriced_calls_are_counted() -> None:
     found = summary(span("a", **usage(1)), span("b", **usage(1), cost_pico=3), span("c", kind="chat"))
     assert (found.unpriced_count, found.cost_pico) == (1, 3)

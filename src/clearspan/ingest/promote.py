@@ -31,6 +31,7 @@ from clearspan.model.span import LogRecord, Span, SpanContext
 
 NAME_CHARS_MAX: Final = 255
 _NS_MAX: Final = 2**63 - 1
+_PICO_MAX: Final = 2**63 - 1
 _STATUS: Final = ("unset", "ok", "error")
 
 # Slots by name, once: attribute access on a module is slower than a global.
@@ -221,7 +222,7 @@ class Promoter:
         """Pico-dollars and where they come from: the source's own figure, else a price list."""
         cost = slots[_COST]
         if cost is None and (slots[_COST_IN] is not None or slots[_COST_OUT] is not None):
-            cost = (slots[_COST_IN] or 0) + (slots[_COST_OUT] or 0)
+            cost = min((slots[_COST_IN] or 0) + (slots[_COST_OUT] or 0), _PICO_MAX)
         if cost is not None:
             return cost, "source"
         if self.prices is None or repeats or model is None or (slots[_IN] is None and slots[_OUT] is None):

@@ -7,7 +7,8 @@ earliest start, the smallest span_id.
 
 Sums. Instrumentations repeat tokens on outer spans, so tokens count on a span only if no descendant carries
 tokens of its own, and a span whose `usage_repeats` is set never counts nor covers. Cost follows the same
-rule by itself. An LLM call is a span of a kind in LLM_KINDS with no such span below it.
+rule by itself. A sum past 64 bits stays at the largest number they hold. An LLM call is a span of a kind in
+LLM_KINDS with no such span below it.
 
 Who it belongs to. Each field is the first non-empty one, the root's before the others' by (start_ns,
 span_id), log records last. Metadata is shown key by key under that rule; `metadata_all` keeps every
@@ -25,6 +26,7 @@ from clearspan.model.trace import TraceSummary
 
 _ENTRY_KINDS = frozenset({"workflow", "agent"})
 NAME_WITHOUT_SPANS = "unknown"
+_SUM_MAX = 2**63 - 1
 
 
 def summarise(
@@ -139,9 +141,9 @@ def _innermost(carriers: list[Span], parents: Mapping[str, str | None]) -> list[
 
 
 def _sum(values: list[int | None]) -> int | None:
-    """Sum of what is known; None when nothing is."""
+    """Sum of what is known, at most 2⁶³ - 1, for a store holds no more; None when nothing is known."""
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return min(sum(known), _SUM_MAX) if known else None
 
 
 def _model(root: Span, ordered: Sequence[Span]) -> str | None:
