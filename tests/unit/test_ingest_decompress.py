@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from clearspan.model.errors import InvalidPayload, PayloadTooLarge
 
 TEXT = b"".join(b"span %d of a trace\n" % i for i in range(5_000))
 LIMITS = IngestLimits(body_bytes=4 * MIB)
+SEED = 20261122
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -53,6 +55,27 @@ def test_variants_that_real_senders_write() -> None:
     assert decompress(gzip.compress(TEXT) + b"\0" * 7, "gzip") == TEXT
     frames = zstd_stream(TEXT[:100]) + zstd_stream(TEXT[100:])
     assert decompress(frames, "zstd") == TEXT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_members_of_a_body_are_bounded(encoding: str) -> None:
+    pack = PACKERS[encoding]
+    assert decompress(pack(b"ab") * 1000, encoding) == b"ab" * 1000
+    with pytest.raises(InvalidPayload, match="more than 1000"):
+        decompress(pack(b"ab") * 1001, encoding)
+    with pytest.raises(InvalidPayload, match="more than 1000"):
+        decompress(pack(b"") * 500_000, encoding)
+
+
+def test_members_end_anywhere_in_a_piece() -> None:
+    random.seed(SEED)
+    print(f"seed {SEED}")
+    parts = [random.randbytes(random.choice([0, 1, 1000, 65_520, 65_536, 200_000])) for _ in range(12)]
+    for encoding in ("gzip", "zstd"):
+        assert decompress(b"".join(map(PACKERS[encoding], parts)), encoding) == b"".join(parts)
+    whole = b"".join(parts)
+    assert decompress(zlib.compress(whole), "deflate") == decompress(raw_deflate(whole), "deflate") == whole
+    assert decompress(gzip.compress(whole) + bytes(300_000) + gzip.compress(b"x"), "gzip") == whole + b"x"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
