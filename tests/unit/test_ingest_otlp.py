@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from clearspan.ingest.batch import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DecodedRequest
 from clearspan.ingest.detail import decode_log, decode_span
-from clearspan.ingest.limits import MIB, IngestLimits
+from clearspan.ingest.limits import DEFAULT_LIMITS, MIB, IngestLimits
 from clearspan.ingest.origin import Origin
 from clearspan.ingest.otlp import (
     Decoder,
@@ -24,7 +24,7 @@ from clearspan.ingest.otlp import (
     decode_traces_protobuf,
 )
 from clearspan.ingest.payload import parse_block, records_by_id
-from clearspan.model.errors import InvalidPayload
+from clearspan.model.errors import InvalidPayload, PayloadTooLarge
 from clearspan.model.span import Span, SpanContext
 
 TRACE = bytes(range(1, 17))
@@ -365,6 +365,73 @@ def test_a_json_span_with_a_wrong_field_is_rejected_alone(fields: dict[str, Any]
     assert (decoded.span_count, decoded.rejected_count) == (1, 2)
 
 
+BAD_SHARED = [
+    {"droppedAttributesCount": -1}, {"attributes": [{"key": "k", "value": {"intValue": "99999999999999999999"}}]},
+    {"attributes": [{"key": "k", "value": {"doubleValue": "abc"}}]}, {"attributes": {}},
+    {"attributes": [{"key": "k", "value": {"doubleValue": {}}}]}, {"attributes": [{"key": 1}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_SHARED)
+@pytest.mark.parametrize("what", ["resource", "scope"])
+def test_a_bad_json_resource_or_scope_rejects_its_own_spans_only(what: str, bad: dict[str, Any]) -> None:
+    broken: dict[str, Any] = {"spans": [JSON_SPAN, JSON_SPAN]}
+    group: dict[str, Any] = {"scopeSpans": [broken]}
+    (group if what == "resource" else broken)[what] = bad
+    document = {"resourceSpans": [group, {"scopeSpans": [{"spans": [JSON_SPAN]}]}]}
+    decoded = decode_traces_json(json.dumps(document).encode(), DECODER)
+    assert (decoded.span_count, decoded.rejected_count) == (1, 2)
+    assert decoded.reasons == (f"span: its {what} cannot be read",)
+
+
+def groups_of(resources: int, scopes_each: int) -> bytes:
+    return field(1, field(2, b"") * scopes_each) * resources
+
+
+@pytest.mark.parametrize(("resources", "scopes_each"), [(6, 0), (3, 1), (1, 4), (2, 2), (7, 0), (3, 2), (1, 6)])
+def test_groups_of_a_request_are_bounded(resources: int, scopes_each: int) -> None:
+    decoder = Decoder(Origin(1), IngestLimits(groups=6))
+    document: dict[str, Any] = {"resourceSpans": [{"scopeSpans": [{}] * scopes_each}] * resources}
+    for decode_body, body in (
+        (decode_traces_protobuf, groups_of(resources, scopes_each)),
+        (decode_logs_protobuf, groups_of(resources, scopes_each)),
+        (decode_traces_json, json.dumps(document).encode()),
+    ):
+        if resources * (1 + scopes_each) <= 6:
+            assert decode_body(body, decoder).span_count == 0
+        else:
+            with pytest.raises(PayloadTooLarge, match="more than 6 resource and scope groups"):
+                decode_body(body, decoder)
+
+
+@pytest.mark.parametrize(
+    "padding", [b"\x18\x01", b"\x19" + bytes(8), b"\x1d" + bytes(4), b"\x1a\x00", field(1, b"\x1a\x00")]
+)
+def test_other_fields_do_not_hide_groups(padding: bytes) -> None:
+    decoder = Decoder(Origin(1), IngestLimits(groups=6))
+    decode_traces_protobuf(padding * 3 + groups_of(1, 1), decoder)
+    with pytest.raises(PayloadTooLarge):
+        decode_traces_protobuf(padding * 2 + groups_of(7, 0), decoder)
+    with pytest.raises(PayloadTooLarge):
+        decode_traces_protobuf(padding * 100, decoder)
+    with pytest.raises(InvalidPayload):
+        decode_traces_protobuf(b"\x1b\x1c" + padding, decoder)
+
+
+def test_eight_million_empty_groups_are_refused_in_bounded_memory() -> None:
+    body = b"\x0a\x00" * (8 * MIB)
+    tracemalloc.start()
+    with pytest.raises(PayloadTooLarge):
+        decode_traces_protobuf(body, DECODER)
+    assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    tracemalloc.stop()
+
+
+def test_parts_of_a_cost_never_add_up_past_64_bits() -> None:
+    span, _ = attributes_become({"llm.cost.prompt": 9e6, "llm.cost.completion": 9e6})
+    assert span.cost_pico == 2**63 - 1
+
+
 def test_json_values_nested_too_deep_are_rejected_alone() -> None:
     def value(levels: int) -> dict[str, Any]:
         inner: dict[str, Any] = {"stringValue": "x"}
@@ -372,8 +439,10 @@ def test_json_values_nested_too_deep_are_rejected_alone() -> None:
             inner = {"arrayValue": {"values": [inner]}}
         return inner
 
-    assert only(decode_json_span({"attributes": [{"key": "k", "value": value(40)}]}))
-    assert "nested too deep" in rejected(decode_json_span({"attributes": [{"key": "k", "value": value(41)}]}))
+    assert only(decode_json_span({"attributes": [{"key": "k", "value": value(DEFAULT_LIMITS.depth)}]}))
+    assert "nested too deep" in rejected(
+        decode_json_span({"attributes": [{"key": "k", "value": value(DEFAULT_LIMITS.depth + 1)}]})
+    )
 
 
 def test_resource_and_scope_in_any_order_or_absent() -> None:

@@ -300,3 +300,49 @@ def test_random_bytes_never_break_a_route(wire: Wire) -> None:
         ):
             assert wire.post(path, junk, headers=headers).status_code in (200, 400, 413), (path, junk)
     assert json.loads(wire.get("/readyz").text)["status"] == "ready"
+
+
+def test_a_json_resource_that_cannot_be_read_costs_its_spans_alone(wire: Wire) -> None:
+    span = {"traceId": "0a" * 16, "spanId": "0b" * 8, "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    for bad in (
+        {"droppedAttributesCount": -1},
+        {"attributes": [{"key": "k", "value": {"intValue": "99999999999999999999"}}]},
+        {"attributes": [{"key": "k", "value": {"doubleValue": "abc"}}]},
+        {"attributes": [{"key": "k", "value": {"doubleValue": {}}}]},
+    ):
+        for group in (
+            {"resource": bad, "scopeSpans": [{"spans": [span]}]},
+            {"scopeSpans": [{"scope": bad, "spans": [span]}]},
+        ):
+            answer = wire.post("/v1/traces", {"resourceSpans": [group]})
+            assert (answer.status_code, answer.json()["partialSuccess"]["rejectedSpans"]) == (200, 1), answer.text
+            assert "cannot be read" in answer.json()["partialSuccess"]["errorMessage"]
+    still_answers(wire)
+
+
+def test_too_many_groups_are_refused(wire: Wire) -> None:
+    for body, headers in (
+        (b"\x0a\x00" * 10_001, PROTOBUF),
+        (json.dumps({"resourceSpans": [{}] * 10_001}).encode(), {"Content-Type": "application/json"}),
+    ):
+        answer = wire.post("/v1/traces", body, headers=headers)
+        assert answer.status_code == 413, answer.content
+    still_answers(wire)
+
+
+def test_absurd_costs_and_counts_are_stored_and_summed(wire: Wire) -> None:
+    spans = [wire.span("dear", cost=5e6, prompt_tokens=2**53) | {"span_unique_id": f"s{n}"} for n in range(2)]
+    spans += [wire.span("odd", cost=cost) | {"span_unique_id": f"o{n}"} for n, cost in enumerate(ODD_COSTS)]
+    answer = wire.post("/api/v1/traces/ingest", spans)
+    assert (answer.status_code, "rejected" in answer.text) == (200, False), answer.text
+    assert wire.get("/api/traces/dear/").status_code == 200
+    assert wire.get("/api/traces/odd/").status_code == 200
+    assert sorted(wire.list_ids()) == ["dear", "odd"]
+
+
+ODD_COSTS = ["1e500000", "1e999999", "-1e999999", "1e-999999", "NaN", "sNaN", "Infinity"]
+
+
+def test_the_earliest_window_is_answered(wire: Wire) -> None:
+    answer = wire.post("/api/traces/list/?end_time=1677-09-21T00:30:00Z", {})
+    assert (answer.status_code, answer.json()["results"]) == (200, [])

@@ -25,10 +25,11 @@ from clearspan.ingest.origin import Origin
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_OTLP_SPAN, Shared
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.promote import Promoter
-from clearspan.ingest.wire import LogSpanIdView, LogView, RequestView, SpanIdView, WireError
-from clearspan.model.errors import InvalidPayload
+from clearspan.ingest.wire import LogSpanIdView, LogView, RequestView, SpanIdView, WireError, has_more_groups
+from clearspan.model.errors import InvalidPayload, PayloadTooLarge
 
 _NO_TRACE: Final = b"\0" * 16
+_UNREADABLE: Final = "the body is not an OTLP protobuf request, or is truncated"
 
 
 class Decoder(NamedTuple):
@@ -45,8 +46,9 @@ def decode_traces_protobuf(body: bytes, decoder: Decoder) -> DecodedRequest:
 
     Raises:
         InvalidPayload: the body cannot be split into spans.
+        PayloadTooLarge: more resource and scope groups than `limits.groups`.
     """
-    return _decode(_split(body, ExportTraceServiceRequest), decoder, logs=False)
+    return _decode(_split(body, ExportTraceServiceRequest, decoder.limits), decoder, logs=False)
 
 
 def decode_traces_json(body: bytes, decoder: Decoder) -> DecodedRequest:
@@ -64,7 +66,7 @@ def decode_logs_protobuf(body: bytes, decoder: Decoder) -> DecodedRequest:
     Raises:
         InvalidPayload: the body cannot be split into records.
     """
-    return _decode(_split(body, ExportLogsServiceRequest), decoder, logs=True)
+    return _decode(_split(body, ExportLogsServiceRequest, decoder.limits), decoder, logs=True)
 
 
 def decode_logs_json(body: bytes, decoder: Decoder) -> DecodedRequest:
@@ -77,7 +79,12 @@ Group = tuple[Shared, list[bytes | InvalidPayload], bool]
 checked."""
 
 
-def _split(body: bytes, request_class: Any) -> Iterator[Group]:
+def _split(body: bytes, request_class: Any, limits: IngestLimits) -> Iterator[Group]:
+    try:
+        if has_more_groups(body, limits.groups):
+            raise PayloadTooLarge(f"more than {limits.groups} resource and scope groups")
+    except WireError as error:
+        raise InvalidPayload(_UNREADABLE) from error
     try:
         request_class.FromString(body)
         checked = True
@@ -86,7 +93,7 @@ def _split(body: bytes, request_class: Any) -> Iterator[Group]:
     try:
         request = RequestView.FromString(body)
     except WireError as error:
-        raise InvalidPayload("the body is not an OTLP protobuf request, or is truncated") from error
+        raise InvalidPayload(_UNREADABLE) from error
     for group in request.resources:
         for scope in group.scopes:
             schema_url = (scope.schema_url or group.schema_url).decode("utf-8", "replace")

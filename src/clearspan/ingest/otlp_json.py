@@ -20,11 +20,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.payload import Shared
-from clearspan.model.errors import InvalidPayload
+from clearspan.model.errors import InvalidPayload, PayloadTooLarge
 
 _decode = msgspec.json.Decoder().decode
 _JsonObject = dict[str, Any]
 _FLOAT_NAMES: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NOTHING_SHARED: Final = Shared(b"", b"", "")
 
 
 def split_traces(body: bytes, limits: IngestLimits) -> Iterator[tuple[Shared, list[bytes | InvalidPayload], bool]]:
@@ -33,6 +34,7 @@ def split_traces(body: bytes, limits: IngestLimits) -> Iterator[tuple[Shared, li
 
     Raises:
         InvalidPayload: not JSON, or not in the shape of a request.
+        PayloadTooLarge: more resource and scope groups than `limits.groups`.
     """
     return _split(body, limits, "resourceSpans", "scopeSpans", "spans", _span)
 
@@ -62,17 +64,40 @@ def _split(
     records_key: str,
     build: Callable[[_JsonObject, int], bytes],
 ) -> Iterator[tuple[Shared, list[bytes | InvalidPayload], bool]]:
-    document = decode_json(body)
-    for group in _objects(_object(document, "the body"), resources_key):
-        resource = _message(Resource, group.get("resource"), limits.depth)
+    document = _object(decode_json(body), "the body")
+    _check_groups(document, resources_key, scopes_key, limits)
+    for group in _objects(document, resources_key):
+        resource = _attempt_shared(Resource, group.get("resource"), "resource", limits.depth)
         schema_url = _text(group, "schemaUrl")
         for scope in _objects(group, scopes_key):
-            shared = Shared(
-                resource,
-                _message(InstrumentationScope, scope.get("scope"), limits.depth),
-                _text(scope, "schemaUrl") or schema_url,
-            )
-            yield shared, [_attempt(build, each, limits.depth) for each in _list(scope, records_key)], True
+            records = _list(scope, records_key)
+            info = _attempt_shared(InstrumentationScope, scope.get("scope"), "scope", limits.depth)
+            url = _text(scope, "schemaUrl") or schema_url
+            if isinstance(resource, InvalidPayload):
+                yield _NOTHING_SHARED, [resource] * len(records), True
+            elif isinstance(info, InvalidPayload):
+                yield _NOTHING_SHARED, [info] * len(records), True
+            else:
+                yield Shared(resource, info, url), [_attempt(build, each, limits.depth) for each in records], True
+
+
+def _check_groups(document: _JsonObject, resources_key: str, scopes_key: str, limits: IngestLimits) -> None:
+    groups = _list(document, resources_key)
+    count = len(groups)
+    if count <= limits.groups:
+        count += sum(len(_list(_object(group, f"an item of {resources_key}"), scopes_key)) for group in groups)
+    if count > limits.groups:
+        raise PayloadTooLarge(f"more than {limits.groups} resource and scope groups")
+
+
+def _attempt_shared(message_class: Any, record: Any, what: str, depth: int) -> bytes | InvalidPayload:
+    """A Resource or InstrumentationScope as protobuf bytes, or why none of its records can be stored."""
+    if record is not None:
+        _object(record, what)
+    try:
+        return _message(message_class, record, depth)
+    except (InvalidPayload, ValueError, TypeError, OverflowError):
+        return InvalidPayload(f"its {what} cannot be read")
 
 
 def _attempt(build: Callable[[_JsonObject, int], bytes], record: Any, depth: int) -> bytes | InvalidPayload:
