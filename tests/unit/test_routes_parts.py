@@ -201,6 +201,8 @@ class TestTimes:
         found = default_window(None, None, 5 * hour_ns)
         assert (found.window, found.is_default) == ((4 * hour_ns, 5 * hour_ns), True)
         assert default_window("1970-01-01", None, hour_ns).window == (0, hour_ns)
+        earliest = default_window(None, "1677-09-21T00:30:00Z", hour_ns).window
+        assert earliest.start_ns == -(2**63 - 1)
         assert open_window(None, None).header() == "../..; source=request"
         assert open_window("1970-01-01", None).header() == "1970-01-01T00:00:00.000000Z/..; source=request"
         with pytest.raises(InvalidTime):

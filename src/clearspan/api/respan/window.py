@@ -88,7 +88,7 @@ def default_window(start_time: str | None, end_time: str | None, now_ns: int) ->
         InvalidTime: a time that cannot be read, or an end before the start.
     """
     end_ns = parse_time(end_time, "end_time") if end_time else now_ns
-    start_ns = parse_time(start_time, "start_time") if start_time else end_ns - DEFAULT_WINDOW_NS
+    start_ns = parse_time(start_time, "start_time") if start_time else max(end_ns - DEFAULT_WINDOW_NS, -_NS_MAX)
     return EffectiveWindow(_ordered(start_ns, end_ns), is_default=not start_time)
 
 
