@@ -6,7 +6,7 @@ to SQLite and between processes as they are.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 LLM_KINDS = frozenset({"chat", "completion", "response", "generation", "embedding", "text"})
 """Kinds that count as a call to a model (contracts: `llm_call_count`)."""
@@ -101,10 +101,3 @@ class TraceBatch(NamedTuple):
     logs: tuple[LogRecord, ...]
     contexts: dict[int, SpanContext]  # context_key → context, for every key that spans and logs name
     block: bytes  # payload block, packed or compressed already
-
-
-class Attribute(NamedTuple):
-    """One decoded attribute of a detail view; `value` is JSON-like."""
-
-    key: str
-    value: Any
