@@ -20,7 +20,7 @@ from clearspan.model.span import Span, SpanContext
 
 DECODER = Decoder(Origin(1))
 MINIMAL: dict[str, Any] = {
-    "trace_unique_id": "trace_abc/1",
+    "trace_unique_id": "trace_abc 1",
     "span_unique_id": "s 1",
     "start_time": "2026-01-01T00:00:00Z",
 }
@@ -159,7 +159,9 @@ def test_a_missing_time_follows_from_the_other() -> None:
         ({"trace_unique_id": "x" * 257}, "1 to 256 characters"), ({"trace_unique_id": "a\nb"}, "control characters"),
         ({"span_unique_id": ["s"]}, "span_unique_id is not text"), ({"start_time": "yesterday"}, "not ISO 8601"),
         ({"start_time": None}, "neither start_time nor timestamp"), ({"start_time": "1969-01-01"}, "1970"),
-        ({"start_time": True}, "neither text nor a number"), ({"start_time": 1e30}, "1970"),
+        ({"start_time": True}, "neither text nor a number"), ({"start_time": 10**400}, "neither text nor a number"),
+        ({"trace_unique_id": "a/b"}, "must not hold slashes"), ({"span_unique_id": "a/b"}, "must not hold slashes"),
+        ({"start_time": 1e30}, "1970"),
         ({"input": json.loads("[" * 60 + "]" * 60)}, "nested too deep"),
     ],
 )  # fmt: skip

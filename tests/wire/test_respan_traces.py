@@ -365,7 +365,7 @@ def test_the_summary_adds_up_what_matches(wire: Wire) -> None:
 
 def test_ids_are_found_in_every_spelling(wire: Wire) -> None:
     plain = "0af7651916cd43dd8448eb211c80319c"
-    wire.ingest(wire.span(plain), wire.span("trace_ABC/ünï"))
+    wire.ingest(wire.span(plain), wire.span("trace_ABC ünï"))
     for spelling in (plain, plain.upper(), "0af76519-16cd-43dd-8448-eb211c80319c"):
         assert wire.get(f"/api/traces/{spelling}/").json()["id"] == plain
     assert wire.get("/api/traces/trace_abc").status_code == 404

@@ -7,7 +7,6 @@ kept is the span's own JSON text, byte for byte.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -70,6 +69,7 @@ _KNOWN: Final = frozenset(name for names in ALIASES.values() for name in names) 
 }  # fmt: skip
 _NS_PER_S: Final = 10**9
 _NS_MAX: Final = 2**63 - 1
+_NUMBER_MAX: Final = 1e300  # a time beyond is absurd in any unit; NaN and the infinities are not below it
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -195,7 +195,7 @@ def parse_time(value: Any) -> int | None:
             ns = ns_from_datetime(datetime.fromisoformat(value))
         except (ValueError, OverflowError):
             raise InvalidPayload("a time that is not ISO 8601") from None
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NUMBER_MAX:
         scale = next((unit for bound, unit in ((1e11, 9), (1e14, 6), (1e17, 3)) if abs(value) < bound), 0)
         ns = round(Decimal(repr(value)) * 10**scale)  # a float's shortest decimal form is what was written
     else:

@@ -2,6 +2,7 @@
 
 `trace_abc123` is as good an id as 32 hex digits. Only spellings of the same number are made one: hex digits are
 lower-cased, and a UUID loses its dashes, so that an OTLP trace id and the UUID that LangSmith shows for it meet.
+A slash is refused: an id is one segment of a path, and a trace that no path can name could not be read or deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ ID_MAX_CHARS = 256
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"[0-9a-fA-F]{16}(?:[0-9a-fA-F]{16})?")
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_FORBIDDEN = re.compile(r"[/\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def normalise_id(text: str) -> str:
@@ -23,7 +24,7 @@ def normalise_id(text: str) -> str:
     Returns:
         Lower-case hex for 16 or 32 hex digits and for UUIDs (dashes removed); anything else unchanged.
     Raises:
-        ValueError: empty, over 256 characters, or with control characters or lone surrogates.
+        ValueError: empty, over 256 characters, or with slashes, control characters or lone surrogates.
     """
     if not text or len(text) > ID_MAX_CHARS:
         raise ValueError(f"an id must have 1 to {ID_MAX_CHARS} characters")
@@ -32,5 +33,5 @@ def normalise_id(text: str) -> str:
     if _HEX.fullmatch(text):
         return text.lower()
     if _FORBIDDEN.search(text):
-        raise ValueError("an id must not hold control characters or lone surrogates")
+        raise ValueError("an id must not hold slashes, control characters or lone surrogates")
     return text
