@@ -9,7 +9,8 @@ import apsw
 import orjson
 
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Expr
+from clearspan.query.ast import Expr, conditions
+from clearspan.query.fields import FieldType
 from clearspan.query.page import OffsetPage, SortKey
 from clearspan.store.port import TraceSums
 from clearspan.store.sqlite import select, textsearch
@@ -38,16 +39,26 @@ class Listing:
         """How many match, and whether that is exact: a text search may stop early, and then it is a floor."""
         if self._where is None:
             return count_visible(self._conn, self._scope, self._window), True
-        equals = select.only_metadata_equals(self._where)
+        if not any(part.field.type is FieldType.SEARCH for part in conditions(self._where)):
+            return self._total_of_columns(), True
+        found = 0
+        try:
+            for plan in self._narrow_plans():
+                # One by one: when a text search gives up, what was seen so far did match the whole filter.
+                for _ in self._conn.execute(f"SELECT 1 FROM {plan.table} WHERE {plan.sql}", plan.params):
+                    found += 1
+        except textsearch.GaveUp:
+            return found, False
+        return found, True
+
+    def _total_of_columns(self) -> int:
+        equals = None if self._where is None else select.only_metadata_equals(self._where)
         if equals is not None and self._scope.environment is None and not self._any_hidden:
             return sum(
                 select.count_metadata(self._conn, project_id, equals, self._window)
                 for project_id in self._scope.project_ids
-            ), True
-        try:
-            return sum(self._count(plan) for plan in self._narrow_plans()), True
-        except textsearch.GaveUp as stopped:
-            return stopped.found, False
+            )
+        return sum(self._count(plan) for plan in self._narrow_plans())
 
     def page(self, sort: SortKey, page: OffsetPage, total: int) -> list[int]:
         """The trace_pks of one page, in order; several projects are merged, each read in its own order.

@@ -35,11 +35,7 @@ CANDIDATES_GIVEN_MAX = 20_000
 
 
 class GaveUp(Exception):
-    """A text search has looked at traces for as long as it may; `found` of them matched."""
-
-    def __init__(self, found: int) -> None:
-        super().__init__("text search stopped at its limit")
-        self.found = found
+    """A text search has looked at traces for as long as it may."""
 
 
 class Search:
@@ -83,7 +79,7 @@ class Search:
         self._check()
         if self._is_over_limit():
             self.gave_up = True
-            raise GaveUp(self._hits)
+            raise GaveUp
         began = time.perf_counter()
         verdict = text_matches(operator, needle, self._texts(trace_pk, operator, needle))
         self._spent_s += time.perf_counter() - began
