@@ -113,7 +113,7 @@ def signature(records: Sequence[bytes]) -> bytes:
         records: raw wire bytes (protobuf or JSON) of its spans and logs. Their texts need not be valid UTF-8.
     Returns:
         SIGNATURE_BYTES bytes; bit n is bit n % 8 of byte n // 8.
-    Cost: 15 µs and 4 µs a KiB.
+    Cost: 15 µs and 7 µs a KiB.
     """
     data = b"\n".join(records).translate(_LOWER)
     bits = np.zeros(BITS, np.bool_)

@@ -96,7 +96,7 @@ class Writer:
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
         """Store all batches in one durable transaction; see store/port.py for what must hold.
 
-        Cost: about 25 µs a span for new traces; a batch for a known trace reads that trace's narrow rows again.
+        Cost: about 60 µs a span for new traces, signature included; a batch for a known one reads its rows again.
         """
         by_trace: dict[tuple[int, str], list[int]] = {}
         for at, batch in enumerate(batches):
