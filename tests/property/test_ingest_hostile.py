@@ -120,6 +120,17 @@ def test_damaged_recordings_raise_only_our_errors(name: str, decode: Decode) -> 
     damage(name, decode, FLIPS)
 
 
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("pydantic-ai-logfire/001-traces.pb", 1147),  # system instructions and no other message
+        ("vercel-ai-sdk-json/003-traces.wire.json", 3088),  # a part of type text without a text
+    ],
+)
+def test_damage_that_once_went_wrong(name: str, seed: int) -> None:
+    assert survives(dict(SAMPLES)[name], flip(sample(name), random.Random(f"{name} {seed}"))) is not None
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "decode"), [*SAMPLES, ("legacy", decode_respan_json)])
 def test_damaged_recordings_raise_only_our_errors_long(name: str, decode: Decode) -> None:

@@ -55,6 +55,8 @@ OUTPUT_KEYS: Final = (
 
 FLATTENED_INPUTS: Final = ("llm.input_messages.", "gen_ai.prompt.")
 FLATTENED_OUTPUTS: Final = ("llm.output_messages.", "gen_ai.completion.")
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+"""The first message of an input, apart from the others; the only one when nothing else was said."""
 
 # The better source of messages is not the better source of text: OpenInference's `input.value` is the whole request.
 _INPUT_MESSAGES: Final = ("gen_ai.input.messages", "ai.prompt.messages", "pydantic_ai.all_messages", "gen_ai.prompt")
@@ -70,7 +72,7 @@ def value_text(value: Any) -> str | None:
 
 def input_messages(attributes: Mapping[str, Any]) -> list[Message]:
     """What was said before the call, from whichever attributes hold it; [] for a span that holds none."""
-    instructions = parse_json(attributes.get("gen_ai.system_instructions"))
+    instructions = parse_json(attributes.get(SYSTEM_INSTRUCTIONS))
     head: list[Message] = []
     if isinstance(instructions, list):
         head = parse_messages([{"role": "system", "parts": instructions}])

@@ -146,20 +146,20 @@ def input_output(record: bytes, log_records: Sequence[bytes] = ()) -> tuple[str 
     if wire.codec == CODEC_RESPAN_SPAN:
         return respan.input_output(wire.raw)
     found: dict[bytes, bytes] = {}
-    flattened = False
+    in_pieces = is_odd = False
     attributes = SpanView.FromString(wire.raw).attributes
     for attribute in attributes:
         key, _ = attribute_key(attribute)
         if key in _RANKED:
             found[key] = attribute
-        elif key.startswith(_FLATTENED):
-            flattened = True
+        elif key.startswith(_PIECES):
+            in_pieces = True
+        elif not key:
+            is_odd = True  # its key cannot be read in place
     given_in = _first(_INPUTS, found)
     given_out = _first(_OUTPUTS, found)
-    if flattened and (given_in is None or given_out is None):
-        all_attributes = attributes_of(attributes)
-        given_in = given_in or _messages_text(content.input_messages(all_attributes))
-        given_out = given_out or _messages_text(content.output_messages(all_attributes))
+    if is_odd or (in_pieces and (given_in is None or given_out is None)):
+        given_in, given_out = _from_attributes(attributes_of(attributes))
     if log_records and (given_in is None or given_out is None):
         asked, answered = _from_logs(log_records)
         given_in, given_out = given_in or _messages_text(asked), given_out or _messages_text(answered)
@@ -188,7 +188,9 @@ def searchable_text(record: bytes) -> str:
 _INPUTS: Final = tuple(key.encode() for key in content.INPUT_KEYS)
 _OUTPUTS: Final = tuple(key.encode() for key in content.OUTPUT_KEYS)
 _RANKED: Final = frozenset(_INPUTS + _OUTPUTS)
-_FLATTENED: Final = tuple(key.encode() for key in (*content.FLATTENED_INPUTS, *content.FLATTENED_OUTPUTS))
+_PIECES: Final = tuple(
+    key.encode() for key in (*content.FLATTENED_INPUTS, *content.FLATTENED_OUTPUTS, content.SYSTEM_INSTRUCTIONS)
+)
 
 
 def _first(keys: Sequence[bytes], found: Mapping[bytes, bytes]) -> str | None:

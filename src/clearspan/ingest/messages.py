@@ -166,7 +166,7 @@ def _content(value: Any) -> Any:
     if not isinstance(value, list):
         return json_text(value)
     parts = [_part(each) for each in value]
-    if all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
+    if all(isinstance(part, dict) and part.get("type") == "text" and "text" in part for part in parts):
         return "\n".join(str(part["text"]) for part in parts) if parts else None
     return parts
 
