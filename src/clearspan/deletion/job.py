@@ -6,12 +6,18 @@ salted hashes. What was asked in plain words lies in the trace store, until it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from clearspan.deletion.state import DeletionState
 from clearspan.store.port import PlannedTrace
+
+JOB_VERSION = 2
+"""Of the job's row. A row with a larger number was written by a newer program: it is left alone, and an alarm."""
+
+HELD = "held"
+"""The `problem` of a deletion that waits for holds to be released; it is no alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +31,65 @@ class DeletionJob:
     project_ids: tuple[int, ...]
     shape: tuple[str, ...]  # `field:operator:how many values` for each condition, or `trace_ids:in:N`
     scope_hash: str  # salted, see plan.py
-    manifest_root: str
+    manifest_root: str  # of what was planned; the receipt has the root of what was purged
     window_start_ns: int | None
     window_end_ns: int | None
     window_is_implicit: bool
     matched: int
     planned: dict[str, int]  # target → rows
     request_hash: str | None  # keyed hash of the request, if it came with an idempotency key
+    parent_id: str | None = None  # the deletion whose held remainder this one is
+    not_before_ns: int | None = None  # hidden at once, purged not before
+    version: int = JOB_VERSION
 
     state: DeletionState = DeletionState.PLANNED
     moves: int = 0
     hidden: int | None = None  # traces; None until the hide transaction's answer is recorded
     no_longer_matching: int | None = None
     already_absent: int | None = None
+    held: int = 0  # traces that holds kept; they are the child's
+    child_id: str | None = None  # the deletion of the held remainder, once it is a job of its own
     purged: dict[str, int] = field(default_factory=dict)  # target → rows
     remaining: dict[str, int | None] = field(default_factory=dict)  # target → rows; None: could not be counted
     problem: str | None = None  # why it is blocked, failed or cancelled: a code and target names, never a value
     times_ns: dict[str, int] = field(default_factory=dict)  # state → when it was last entered
+    created_ns: int = 0  # when the Catalog got the row
+
+
+class Audit(NamedTuple):
+    """Who made a move, and the keyed hash of what they said about it; the words lie in the trace store."""
+
+    by: str  # public id of a key, or the name of a rule or command
+    private_ref: str | None = None  # under which the trace store keeps the words
+    private_hash: str | None = None
+
+
+class Commitment(NamedTuple):
+    """What a receipt says of the traces that were purged, without saying which."""
+
+    root: str  # RFC 9162 root over the sorted leaves, hex
+    leaves: int
+
+
+class DeletionPage(NamedTuple):
+    """One page of a list of deletions, newest first."""
+
+    jobs: list[DeletionJob]
+    next_cursor: str | None
+
+
+class DeletionQuery(NamedTuple):
+    """Which deletions to list. Every condition that is set must hold."""
+
+    org_id: int
+    project_ids: Sequence[int]  # the caller's: only deletions that lie wholly within them are shown
+    states: Sequence[DeletionState] = ()
+    project_id: int | None = None  # those that touch it
+    requested_by: str | None = None
+    start_ns: int | None = None  # asked for in [start, end)
+    end_ns: int | None = None
+    after: str | None = None  # the former page's `next_cursor`
+    limit: int = 50
 
 
 class DeletionCatalog(Protocol):
@@ -52,15 +100,32 @@ class DeletionCatalog(Protocol):
         ...
 
     def get_deletion(self, deletion_id: str) -> DeletionJob | None:
-        """The job as stored."""
+        """The job as stored. Raises Conflict (`newer_version`) for one that a newer program wrote."""
         ...
 
     def unfinished_deletions(self) -> list[DeletionJob]:
-        """Every job that is in no final state, oldest first."""
+        """Every job that is in no final state, oldest first; those of a newer version are not among them."""
         ...
 
-    def move_deletion(self, job: DeletionJob, *, before: DeletionState) -> None:
+    def newer_deletions(self) -> list[str]:
+        """Ids of unfinished jobs that a newer program wrote: not to be touched by this one."""
+        ...
+
+    def list_deletions(self, query: DeletionQuery) -> DeletionPage:
+        """Deletions, newest first. Raises InvalidPage when the cursor is not one of ours."""
+        ...
+
+    def move_deletion(
+        self,
+        job: DeletionJob,
+        *,
+        before: DeletionState,
+        audit: Audit | None = None,
+        commitment: Commitment | None = None,
+    ) -> None:
         """Store a job that has left state `before`, with one ledger row.
+
+        A move to `verified` needs the commitment: the receipt is signed and stored in the same transaction.
 
         Raises:
             Conflict: our lease was lost, or the stored job is not in `before`; nothing was stored.
@@ -73,6 +138,17 @@ class DeletionCatalog(Protocol):
 
     def take_over(self) -> None:
         """At start-up: end every lease of others. The data directory's lock proves their owners dead."""
+        ...
+
+    def receipt(self, deletion_id: str) -> str | None:
+        """The signed receipt, a compact JWS; None before `verified`."""
+        ...
+
+    def record_event(self, org_id: int, kind: str, subject: str, step: str, body: Mapping[str, object]) -> int:
+        """One audit row in the ledger (holds, tombstones); its sequence number.
+
+        Safe to repeat: the same subject, kind and step is recorded once.
+        """
         ...
 
     def drop_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from clearspan.deletion.policy import ANYTHING, Policy
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 
@@ -45,3 +46,6 @@ class DeletionRequest:
     expected_count: int | None = None  # refuse unless exactly so many traces match
     matches_max: int | None = None  # refuse if more match: the dialect's limit
     idempotency_key: str | None = field(default=None, repr=False)  # same key and request → the same deletion
+    policy: Policy = ANYTHING  # of the key that asks
+    strict_window: bool = False  # the server's own setting; either it or the policy's makes implicit bounds an error
+    not_before_ns: int | None = None  # hidden at once, purged not before then: the time to cancel

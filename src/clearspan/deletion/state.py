@@ -2,12 +2,13 @@
 
     planned ──► hidden ──► purged ──► verified
        │           │          │
-       │           ├──────────┴─► failed      a survivor was found, and is named
-       ├───────────┼──────────┬─► blocked     something could not be done or counted; once it can, goes on
+       │           ├──────────┴─► failed      a survivor was found, and is named; an explicit retry leads back
+       ├───────────┼──────────┬─► blocked     something could not be done or counted, or a hold keeps it
        └───────────┴─► cancelled              nothing was hidden, or it was un-hidden
 
-`verified`, `failed` and `cancelled` are final. Only verify.py's findings lead to `verified`. A move is recorded as
-one row in the ledger, in the same transaction as the job's new state.
+A held remainder is a deletion of its own that begins in `blocked`. `verified` and `cancelled` are never left;
+`failed` is left only by somebody's explicit retry. Only verify.py's findings lead to `verified`. A move is recorded
+as one row in the ledger, in the same transaction as the job's new state.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class DeletionState(StrEnum):
     VERIFIED = "verified"  # recounted, target by target: nothing is left
     BLOCKED = "blocked"  # cannot go on just now; the reason is named
     FAILED = "failed"  # ended with something left; what, is named
-    CANCELLED = "cancelled"  # ended before anything was hidden, or un-hidden
+    CANCELLED = "cancelled"  # ended before anything was hidden, or un-hidden before anything was purged
 
 
 _S = DeletionState
@@ -37,11 +38,15 @@ MOVES: dict[DeletionState, frozenset[DeletionState]] = {
     _S.PURGED: frozenset({_S.VERIFIED, _S.BLOCKED, _S.FAILED}),
     _S.BLOCKED: frozenset({_S.HIDDEN, _S.PURGED, _S.FAILED, _S.CANCELLED}),
     _S.VERIFIED: frozenset(),
-    _S.FAILED: frozenset(),
+    _S.FAILED: frozenset({_S.HIDDEN, _S.PURGED}),
     _S.CANCELLED: frozenset(),
 }
 
-FINAL = frozenset(state for state, targets in MOVES.items() if not targets)
+FIRST = frozenset({_S.PLANNED, _S.BLOCKED})
+"""Where a deletion may begin: the held remainder of another one is blocked from the start."""
+
+FINAL = frozenset({_S.VERIFIED, _S.FAILED, _S.CANCELLED})
+"""Where nothing happens any more by itself."""
 
 
 def check_move(before: DeletionState, after: DeletionState) -> None:
