@@ -24,11 +24,11 @@ test: lint types pytest ## style, types and every default test
 
 pytest: setup-test
 	$(BIN)/python tests/clients/venvs.py $(CLIENTS)
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --promises build/promises.json tests
 
-test-long: setup-test ## the heavy variants as well
+test-long: setup-test ## the heavy variants as well; ends with the table of promises
 	$(BIN)/python tests/clients/venvs.py
-	$(BIN)/python -m pytest -n $(WORKERS) -m "long or not long" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --promises build/promises.json -m "long or not long" tests
 
 lint: setup-test ## ruff
 	$(BIN)/ruff check .

@@ -4,11 +4,17 @@ Product code calls `fault("deletion.after_hide")` at the places where a crash wo
 the environment says so when the process starts:
 
     CLEARSPAN_FAULT=point:n:action[,point:n:action…]
+    CLEARSPAN_FAULT=@directory
 
-`n` is the visit that fires, counted from 1 (0: every visit). Actions: `kill` (SIGKILL to this process), `raise`
-(`FaultInjected`), `delay` (half a second), `crash` (`Crash`, which no handler of errors catches: the nearest thing
-to a kill inside one process). Child processes inherit the setting. When off, a call costs one look at
-a module variable.
+`n` is the visit that fires, counted from 1 (0: every visit). Actions: `kill` (SIGKILL to this process), `kill_all`
+(SIGKILL to its process group at once: server and writer die as with a machine), `raise` (`FaultInjected`), `delay`
+(half a second), `crash` (`Crash`, which no handler of errors catches: the nearest thing to a kill inside one process),
+`pause` (with a directory only). Child processes inherit the setting. When off, a call costs one look at a module
+variable.
+
+With a directory a test arms points while the processes run: the file `directory/<point>` holds `n:action`, visits are
+counted per process from its appearance on. The file is renamed to `<point>.fired` before the action, so that it fires
+once, in one process, and the test knows; `pause` then lasts until the test removes that file.
 """
 
 from __future__ import annotations
@@ -19,11 +25,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 VARIABLE = "CLEARSPAN_FAULT"
-ACTIONS = frozenset({"kill", "raise", "delay", "crash"})
+ACTIONS = frozenset({"kill", "kill_all", "raise", "delay", "crash"})
 DELAY_S = 0.5
+PAUSE_S_MAX = 120.0
+FIRED = ".fired"
 
 
 class FaultInjected(RuntimeError):
@@ -69,9 +78,49 @@ class _Armed:
                 _act(spec)
 
 
+class _Directory:
+    """Points that a test arms and releases through files, while this process runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._visits: dict[tuple[str, int], int] = {}
+        self._lock = threading.Lock()
+
+    def visit(self, point: str) -> None:
+        path = self._folder / point
+        try:
+            text, number = path.read_text(), path.stat().st_mtime_ns
+        except OSError:
+            return
+        wanted, action = text.split(":")
+        with self._lock:
+            count = self._visits[point, number] = self._visits.get((point, number), 0) + 1
+        if int(wanted) not in (0, count):
+            return
+        fired = path.with_name(point + FIRED)
+        try:
+            path.rename(fired)
+        except OSError:
+            return  # another process was first
+        if action == "pause":
+            _wait_until_gone(fired)
+        else:
+            _act(FaultSpec(point, count, action))
+
+
+def _wait_until_gone(path: Path) -> None:
+    give_up_at = time.monotonic() + PAUSE_S_MAX
+    while path.exists():
+        if time.monotonic() > give_up_at:
+            raise FaultInjected(f"nobody released {path.name}")
+        time.sleep(0.002)
+
+
 def _act(spec: FaultSpec) -> None:
     if spec.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif spec.action == "kill_all":
+        os.killpg(os.getpgid(0), signal.SIGKILL)
     elif spec.action == "raise":
         raise FaultInjected(spec.point)
     elif spec.action == "crash":
@@ -80,7 +129,13 @@ def _act(spec: FaultSpec) -> None:
         time.sleep(DELAY_S)
 
 
-_armed: _Armed | None = _Armed(parse_faults(os.environ[VARIABLE])) if os.environ.get(VARIABLE) else None
+def _from_environment(text: str | None) -> _Armed | _Directory | None:
+    if not text:
+        return None
+    return _Directory(Path(text[1:])) if text.startswith("@") else _Armed(parse_faults(text))
+
+
+_armed: _Armed | _Directory | None = _from_environment(os.environ.get(VARIABLE))
 
 
 def fault(point: str) -> None:
@@ -93,7 +148,7 @@ def fault(point: str) -> None:
 def armed(text: str) -> Iterator[None]:
     """Arm this process for the length of a `with` block; for tests that need no second process."""
     global _armed
-    before, _armed = _armed, _Armed(parse_faults(text))
+    before, _armed = _armed, _from_environment(text)
     try:
         yield
     finally:
