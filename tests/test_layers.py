@@ -12,7 +12,7 @@ SRC = Path(__file__).resolve().parent.parent / "src"
 
 LAYERS = (
     {"model", "settings", "faults"},
-    {"query", "ingest", "files"},
+    {"query", "ingest", "files", "proof"},
     {"store"},
     {"catalog"},
     {"deletion"},
@@ -22,7 +22,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-PURE = {"model", "query", "ingest"}
+PURE = {"model", "query", "ingest", "proof"}
 """Layers without I/O: values in, values out."""
 
 IO_MODULES = {

@@ -6,6 +6,7 @@ ClearspanError                 code, message, fields: what a dialect needs to an
 │   ├── InvalidPage            page, page_size, cursor or sort_by is out of range or unknown
 │   ├── InvalidTime            a time that cannot be read, or a window that ends before it starts
 │   ├── InvalidPayload         an ingest body that cannot be decoded
+│   ├── InvalidProof           a receipt, tree head, key or proof that does not hold
 │   └── PayloadTooLarge        a body, an unpacked body or an attribute over its limit
 ├── NotAuthenticated           no key, an unknown, revoked or expired one
 ├── NotPermitted               a known key without the scope, project or environment asked for
@@ -68,6 +69,12 @@ class InvalidPayload(InvalidInput):
     """The body could not be decoded."""
 
     code = "invalid_payload"
+
+
+class InvalidProof(InvalidInput):
+    """The receipt, tree head, key or proof does not hold."""
+
+    code = "invalid_proof"
 
 
 class PayloadTooLarge(InvalidInput):
