@@ -158,8 +158,8 @@ def test_of_two_overlapping_deletions_each_trace_is_counted_once(
         for n, (where, plan) in enumerate(zip((first, second), plans, strict=True))
     ]
     both = set(plans[0]) & set(plans[1])
-    assert outcomes[0] == (len(plans[0]), 0, 0)
-    assert outcomes[1] == (len(plans[1]) - len(both), 0, len(both))
+    assert outcomes[0] == (len(plans[0]), 0, 0, 0)
+    assert outcomes[1] == (len(plans[1]) - len(both), 0, len(both), 0)
     assert catalog.ledger == []
 
 

@@ -19,6 +19,7 @@ deleted.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -121,27 +122,79 @@ class PlannedTrace(NamedTuple):
 
 
 class HideOutcome(NamedTuple):
-    """What the hide transaction did with a manifest."""
+    """What the hide transaction did with a manifest; the four add up to its length."""
 
     hidden: int
     no_longer_matching: int  # planned, but the filter evaluated inside the transaction no longer holds
     already_absent: int  # planned, but hidden or gone by another deletion meanwhile
+    held: int = 0  # planned, but kept by a hold: left to the child deletion
 
 
 class DeletionProgress(NamedTuple):
     """How far the store has come with a deletion; everything here was committed with the rows it speaks of."""
 
-    outcome: HideOutcome
-    request: bytes | None  # the plain request; None once settled
+    outcome: HideOutcome  # as of now: a purge batch that meets a hold moves traces from `hidden` to `held`
+    request: bytes | None  # the plain request; None once settled or cancelled
     batches: int  # purge batches done: the next one carries this number
     more: bool  # whether the manifest still has rows to remove
     purged: dict[str, int]  # rows removed per target, summed over the batches
     settled: bool
     late_refused: int  # spans and logs that its tombstones refused so far
+    cancelled: bool = False
+    child_id: str | None = None  # the deletion that took over what a hold keeps; always `child_id_of` this one
+    held_traces: int = 0  # traces handed to that child so far; equals outcome.held
+    manifest_salt: bytes | None = None  # keys the leaves of the manifest
+    is_waiting: bool = False  # a child that has not been hidden yet; its outcome is all zeros till then
+
+
+class HoldRow(NamedTuple):
+    """A hold: traces that match it, now or later, are not deleted until it is released.
+
+    It selects within `scope` and `window` by a filter, or by ids, or (neither) everything. Once released the plain
+    request is erased: `where`, `trace_ids` and `reason` are None, the window and the environment are gone.
+    """
+
+    hold_id: str
+    org_id: int
+    scope: Scope
+    where: Expr | None
+    trace_ids: tuple[str, ...] | None
+    window: Window
+    reason: str | None
+    created_ns: int
+    created_by: str
+    released_ns: int | None = None
+
+
+class HoldOutcome(NamedTuple):
+    """What a new hold covers in the first snapshot after it was set."""
+
+    protected: int  # visible traces that no deletion can take now
+    hidden_kept: int  # traces hidden by a deletion that it will not purge now; they stay hidden
+
+
+class Breakdown(NamedTuple):
+    """Where the traces of a plan lie."""
+
+    by_day: dict[str, int]  # ISO day (UTC) of the start → traces
+    by_project: dict[int, int]  # project_id → traces
+
+
+def child_id_of(deletion_id: str) -> str:
+    """The id of the deletion that takes over what a hold keeps of this one."""
+    return "del_" + hashlib.sha256(b"held\0" + deletion_id.encode()).hexdigest()[:32]
+
+
+SUMMARIES_MAX = 20
+"""Most samples that one call returns."""
+SETTLE_ROWS_MAX = 2_000
+"""Manifest rows that one transaction of `settle` erases at most."""
 
 
 class DeletionStore(Protocol):
-    """Deletion side. `clearspan.deletion` decides; the store only does, in single transactions."""
+    """Deletion side. `clearspan.deletion` decides; the store only does, each step atomically."""
+
+    # -- planning: reads only, chunk by chunk, no writer involved
 
     def plan(
         self, scope: Scope, where: Expr | None, window: Window, *, received_before_ns: int, limit: int
@@ -157,6 +210,25 @@ class DeletionStore(Protocol):
         """Rows per registered target that belong to those traces, read from base tables."""
         ...
 
+    def count_held(self, trace_pks: Sequence[int]) -> dict[str, int]:
+        """hold_id → how many of those traces it keeps; holds that keep none are left out. One trace may count for
+        several holds: `held_among` counts it once."""
+        ...
+
+    def held_among(self, trace_pks: Sequence[int]) -> int:
+        """How many of those traces some hold keeps."""
+        ...
+
+    def summaries(self, trace_pks: Sequence[int]) -> list[TraceRow]:
+        """The visible ones of the first SUMMARIES_MAX of those traces, as lists show them, in the order given."""
+        ...
+
+    def breakdown(self, trace_pks: Sequence[int]) -> Breakdown:
+        """Counts by day and by project of those of the traces that are visible."""
+        ...
+
+    # -- deleting
+
     def hide(
         self,
         deletion_id: str,
@@ -165,11 +237,50 @@ class DeletionStore(Protocol):
         window: Window,
         manifest: Sequence[PlannedTrace],
         request: bytes,
+        *,
+        manifest_salt: bytes = b"",
+        exact: bool = False,
+        preview_key: bytes | None = None,
     ) -> HideOutcome:
-        """One transaction: store the plain request and manifest, re-check the filter, tombstone and hide.
+        """Store the plain request and manifest, re-check filter and holds, tombstone and hide: all or nothing.
 
-        The store computes the tombstones itself (store/tombstone.py) with the secret it was opened with.
-        Repeating it with the same deletion_id returns the first outcome and changes nothing.
+        Until it returns, no read and no ingest minds it; a large manifest may be staged in many short transactions
+        before one makes it count. The store computes the tombstones itself (store/tombstone.py) with the secret it
+        was opened with. What a hold keeps becomes the manifest of a waiting child deletion (`child_id_of`), which
+        gets a copy of the request. Repeating it with the same deletion_id changes nothing and returns the outcome as
+        it stands.
+
+        Args:
+            manifest_salt: stays with the deletion and keys the leaves of its manifest (proof.manifest).
+            exact: refuse if any trace is absent or no longer matches; held ones are allowed.
+            preview_key: a preview that must be stored and is removed by this very transaction.
+        Raises:
+            Conflict: `plan_mismatch` (exact), or `plan_used_or_unknown` (the preview is not there). Nothing changed.
+        """
+        ...
+
+    def hide_child(self, deletion_id: str, scope: Scope, where: Expr | None, window: Window) -> HideOutcome | None:
+        """Let a waiting child go, as far as holds allow: what is free is hidden (the filter evaluated again; what is
+        hidden already just goes on), what is still held moves on to a waiting child of its own.
+
+        Returns:
+            None: every trace that is left is still held, or the parent's purge is not finished: try again later.
+            A repeat returns the outcome as it stands.
+        Raises:
+            ValueError: no such deletion.
+            Conflict: it was cancelled (code `cancelled`).
+        """
+        ...
+
+    def cancel(self, deletion_id: str) -> int:
+        """Undo a hide, in one transaction: traces and counts are as before, late data is accepted again, request and
+        manifest are erased. A waiting child of the deletion is cancelled with it.
+
+        Returns:
+            How many traces are visible again; 0 for a repeat.
+        Raises:
+            Conflict: a purge batch was done (code `purge_begun`).
+            ValueError: no such deletion.
         """
         ...
 
@@ -178,22 +289,33 @@ class DeletionStore(Protocol):
         ...
 
     def manifest(self, deletion_id: str) -> list[PlannedTrace]:
-        """The traces that hide hid, sorted by trace_pk; empty if unknown or settled."""
+        """The traces that hide hid (of a waiting child: those it waits for), sorted by trace_pk; without what moved
+        to a child. Empty if unknown, settled or cancelled."""
+        ...
+
+    def leaves(self, deletion_id: str) -> list[bytes]:
+        """The leaf hashes of the manifest, sorted: stored by `settle`, computed before it."""
         ...
 
     def purge_batch(self, deletion_id: str, batch_no: int, *, rows_max: int) -> tuple[dict[str, int], bool]:
         """Remove the next share of a hidden manifest: (rows removed per target, whether more is left).
 
-        One transaction of at most about `rows_max` rows that stores its own counts; repeating a batch number
-        returns its first answer. Numbers run 0, 1, 2 …; a gap raises ValueError. A trace's own row, and with it
-        its row in `hidden`, goes last.
+        One transaction of at most about `rows_max` rows, and of bounded time, that stores its own counts; repeating
+        a batch number returns its first answer. Numbers run 0, 1, 2 …; a gap raises ValueError. A trace's own row,
+        and with it its row in `hidden`, goes last. Traces that a hold keeps by now move to the waiting child instead
+        (still hidden); a trace of which a part is gone already is not held any more. A batch may remove nothing.
+
+        Raises:
+            Conflict: the deletion was cancelled (code `cancelled`).
         """
         ...
 
-    def settle(self, deletion_id: str) -> None:
+    def settle(self, deletion_id: str, *, rows_max: int = SETTLE_ROWS_MAX) -> None:
         """Erase the request and the trace ids of a purged deletion, then empty the write-ahead log.
 
-        Only trace_pks, counts and tombstones stay. Safe to repeat. Raises ValueError while a purge is unfinished.
+        In transactions of at most `rows_max` manifest rows; each row keeps its leaf hash. Only trace_pks, leaves,
+        counts, the manifest's salt and tombstones stay. Safe to repeat. Raises ValueError while a purge is
+        unfinished.
         """
         ...
 
@@ -203,6 +325,78 @@ class DeletionStore(Protocol):
         Not the purge's bookkeeping: rows are looked for by trace_pk, before and after `settle` alike. None: that
         target could not be counted.
         """
+        ...
+
+    # -- holds
+
+    def add_hold(self, hold: HoldRow) -> HoldOutcome:
+        """Set a hold. It counts from this call's transaction on, for every hide and every purge batch after it.
+
+        Repeating it under the same hold_id changes nothing.
+        """
+        ...
+
+    def release_hold(self, hold_id: str, released_ns: int) -> bool:
+        """End a hold and erase its plain request; False if there is no such hold or it was released before."""
+        ...
+
+    def holds(self, org_id: int | None, released: bool = False) -> list[HoldRow]:
+        """The holds of an organisation (None: of all), oldest first; released ones only if asked for."""
+        ...
+
+    def get_hold(self, hold_id: str) -> HoldRow | None:
+        """One hold, released or not."""
+        ...
+
+    # -- previews
+
+    def save_preview(self, key: bytes, body: bytes, expires_ns: int) -> None:
+        """Keep the plain body of a preview under a key (the hash of its token). The key must be new."""
+        ...
+
+    def get_preview(self, key: bytes) -> bytes | None:
+        """A stored preview's body. Whether it has expired is the caller's to say."""
+        ...
+
+    def sweep_previews(self, now_ns: int) -> int:
+        """Erase previews that expired at or before `now_ns`; how many there were."""
+        ...
+
+    # -- tombstones
+
+    def tombstones(self, deletion_id: str, after: bytes, limit: int) -> list[bytes]:
+        """The next tombstone keys of a deletion above `after`, in order; b"" begins."""
+        ...
+
+    def find_tombstone(self, project_id: int, trace_id: str) -> str | None:
+        """The deletion whose tombstone refuses that trace."""
+        ...
+
+    def lift_tombstone(self, project_id: int, trace_id: str) -> str | None:
+        """Accept data of that trace again; the deletion it belonged to, None if there was no tombstone.
+
+        Counts of what was refused stay. Raises Conflict (code `still_erasing`) while the trace is not purged.
+        """
+        ...
+
+    # -- private notes: plain words of people (reasons), erasable on their own
+
+    def put_note(self, ref: str, salt: bytes, body: bytes) -> None:
+        """Store a note under a reference; one that is there already stays as it is."""
+        ...
+
+    def get_note(self, ref: str) -> tuple[bytes, bytes] | None:
+        """(salt, body) of a note; None if there is none, or it was erased."""
+        ...
+
+    def erase_note(self, ref: str) -> bool:
+        """Erase a note; False if there was none."""
+        ...
+
+    # -- room
+
+    def make_room(self) -> bool:
+        """Give up the space kept in reserve for deletions on a full disk; False if there is none (left)."""
         ...
 
 

@@ -16,3 +16,9 @@ def tombstone_key(secret: bytes, project_id: int, trace_id: str) -> bytes:
     """
     message = project_id.to_bytes(8, "big") + trace_id.encode("utf-8", "surrogatepass")
     return hmac.digest(secret, message, "sha256")[:16]
+
+
+def manifest_salt_of(secret: bytes, deletion_id: str) -> bytes:
+    """The manifest salt of a deletion that came without one, as the child of another: 32 bytes that only this
+    installation can derive, and that say nothing of any other deletion's."""
+    return hmac.digest(secret, b"manifest\0" + deletion_id.encode(), "sha256")

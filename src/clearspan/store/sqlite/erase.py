@@ -59,7 +59,7 @@ def hide(
         conn.execute(
             "INSERT INTO deletion (deletion_id, request, hidden, no_longer_matching, already_absent) "
             "VALUES (?, ?, ?, ?, ?)",
-            (deletion_id, request, *outcome),
+            (deletion_id, request, *outcome[:3]),
         )
         deletion_no = conn.last_insert_rowid()
         hit = [planned for planned in manifest if planned.trace_pk in hidden_pks]

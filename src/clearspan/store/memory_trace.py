@@ -1,0 +1,127 @@
+"""One trace of the in-memory store: immutable, with its summary, its facts and its rows per target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from clearspan.ingest.detail import searchable_text
+from clearspan.ingest.merge import wins
+from clearspan.ingest.payload import parse_block, records_by_id
+from clearspan.ingest.rollup import summarise
+from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
+from clearspan.model.trace import Scope, TraceSummary, Window
+from clearspan.query.ast import Expr, conditions
+from clearspan.query.evaluate import TraceFacts, matches
+from clearspan.query.fields import FieldType
+from clearspan.store.port import TraceRow
+
+TARGETS = ("trace", "span", "log", "context", "metadata", "block", "text_signature")
+
+
+@dataclass
+class Block:
+    """The records of one batch, and whether its text can be searched."""
+
+    records: dict[str | int, bytes]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One trace at one moment. Every write that changes it makes a new one, so its summary is worked out once."""
+
+    trace_pk: int
+    project_id: int
+    trace_id: str
+    received_ns: int
+    spans: dict[str, tuple[Span, int]] = field(default_factory=dict)  # span_id → (row, block number)
+    logs: dict[int, tuple[LogRecord, int]] = field(default_factory=dict)
+    contexts: dict[int, SpanContext] = field(default_factory=dict)
+    blocks: dict[int, Block] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> TraceSummary:
+        spans = [span for span, _ in self.spans.values()]
+        return summarise(self.trace_id, spans, [log for log, _ in self.logs.values()], self.contexts)
+
+    @property
+    def row(self) -> TraceRow:
+        return TraceRow(self.trace_pk, self.project_id, self.received_ns, self.summary)
+
+    def facts(self, where: Expr) -> TraceFacts:
+        """What `where` may ask of the trace; text is decoded only for a search."""
+        searches = any(condition.field.type is FieldType.SEARCH for condition in conditions(where))
+        texts = [searchable_text(record) for record in self.live_records()] if searches else []
+        return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts)
+
+    def live_records(self) -> Iterator[bytes]:
+        """The wire records that some row still stands for."""
+        for span_id, (_, block_no) in self.spans.items():
+            yield self.blocks[block_no].records[span_id]
+        for log_hash, (_, block_no) in self.logs.items():
+            yield self.blocks[block_no].records[log_hash]
+
+    def target_counts(self) -> dict[str, int]:
+        """Rows per target, named as in deletion/targets.py."""
+        return {
+            "trace": 1,
+            "span": len(self.spans),
+            "log": len(self.logs),
+            "context": len(self.contexts),
+            "metadata": len(self.summary.metadata_all),
+            "block": len(self.blocks),
+            "text_signature": len(self.blocks),
+        }
+
+
+def selected(trace: Trace, scope: Scope, where: Expr | None, window: Window) -> bool:
+    """Whether scope, window and filter all let a trace through."""
+    summary = trace.summary
+    return (
+        trace.project_id in scope.project_ids
+        and (scope.environment is None or summary.environment == scope.environment)
+        and (window.start_ns is None or summary.start_ns >= window.start_ns)
+        and (window.end_ns is None or summary.start_ns < window.end_ns)
+        and (where is None or matches(where, trace.facts(where)))
+    )
+
+
+def merged(old: Trace, batch: TraceBatch) -> tuple[Trace, int]:
+    """The trace with a batch laid over it by the merge law, and how many spans and logs that changed."""
+    spans, logs = dict(old.spans), dict(old.logs)
+    block_no = max(old.blocks, default=-1) + 1
+    stored = 0
+    for span in batch.spans:
+        known = spans.get(span.span_id)
+        if known is None or wins(span, known[0]):
+            spans[span.span_id] = (span, block_no)
+            stored += 1
+    for log in batch.logs:
+        if log.log_hash not in logs:
+            logs[log.log_hash] = (log, block_no)
+            stored += 1
+    block = Block(records_by_id(parse_block(batch.block)))
+    rows: list[tuple[Span | LogRecord, int]] = [*spans.values(), *logs.values()]
+    contexts = {**batch.contexts, **old.contexts}
+    blocks = {**old.blocks, block_no: block}
+    new = Trace(
+        old.trace_pk,
+        old.project_id,
+        old.trace_id,
+        old.received_ns,
+        spans,
+        logs,
+        {key: contexts[key] for key in {row.context_key for row, _ in rows}},
+        {number: blocks[number] for number in {number for _, number in rows}},
+    )
+    return new, stored
+
+
+def root_record(trace: Trace) -> tuple[bytes | None, list[bytes]]:
+    root_id = trace.summary.root_span_id
+    root = None
+    if root_id is not None:
+        root = trace.blocks[trace.spans[root_id][1]].records[root_id]
+    logs = [(log.time_ns, log.log_hash, number) for log, number in trace.logs.values() if log.span_id == root_id]
+    return root, [trace.blocks[number].records[log_hash] for _, log_hash, number in sorted(logs)]
