@@ -13,7 +13,9 @@ from clearspan.api.auth import Gate, GuessLimit, protect
 from clearspan.api.errors import Failure, failure_of, json_failure
 from clearspan.api.limits import RequestTimeout
 from clearspan.api.logs import Watch
-from clearspan.api.native.deletions import add_native_routes
+from clearspan.api.methods import HeadAsGet, allowed_methods
+from clearspan.api.native.problem import is_native, problem_response
+from clearspan.api.native.routes import add_native_routes
 from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
 from clearspan.api.rates import RateLimits
 from clearspan.api.respan.paging import base_url
@@ -35,7 +37,7 @@ def create_app(services: Services) -> ASGIApp:
         lambda principal, permission: rates.spend(principal.key_id, permission),
     )
     protect(app, gate)
-    return Watch(app, services.metrics)
+    return Watch(HeadAsGet(app), services.metrics)
 
 
 def build_routes(services: Services) -> FastAPI:
@@ -58,8 +60,8 @@ def build_routes(services: Services) -> FastAPI:
     app.state.services = services
     # Ingest first: routes are tried in order, and these are called most.
     add_otlp_routes(app)
-    add_native_routes(app)
     add_respan_routes(app)
+    add_native_routes(app)
     add_system_routes(app)
     return app
 
@@ -76,14 +78,17 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "http_error")
     message = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The router names the methods of the first route that fits the path; there may be more.
+        headers["Allow"] = ", ".join(allowed_methods(request.app.router, request.scope["path"]))
     return _shaped(
-        request,
-        Failure(
-            error.status_code, code, message.get(error.status_code, error.detail), headers=dict(error.headers or {})
-        ),
+        request, Failure(error.status_code, code, message.get(error.status_code, error.detail), headers=headers)
     )
 
 
 def _shaped(request: Request, failure: Failure) -> Response:
     """The failure in the words of the dialect that owns the path."""
+    if is_native(request):
+        return problem_response(failure)
     return otlp_failure(request, failure) if is_otlp(request) else json_failure(failure)
