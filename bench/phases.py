@@ -130,7 +130,7 @@ def ingest(run: Run) -> LoadResult:
 def check_counts(run: Run) -> None:
     """Every trace is there, by the store's own exact count, at once."""
     connection = Connection(run.server.address)
-    total = int(connection.send(_list_request(run, {}, page_size=1)).json()["count"])
+    total = int(connection.send(list_request(run, {}, page_size=1)).json()["count"])
     connection.close()
     expected = run.plan.traces + run.extra - len(run.deleted)
     if total != expected:
@@ -228,7 +228,7 @@ def lists(run: Run, phase: str = "list", factor: float = 1.0) -> None:
     for query in list_queries(run.plan):
         rng = random.Random(7)
         requests = (
-            _list_request(run, query.filters(rng), sort_by=query.sort_by, page=query.page) for _ in itertools.count()
+            list_request(run, query.filters(rng), sort_by=query.sort_by, page=query.page) for _ in itertools.count()
         )
         times, last = _time(run, connection, requests)
         count = last.json()["count"]
@@ -271,7 +271,7 @@ def result_file(run: Run) -> Path:
 
 def stored_traces(run: Run) -> int:
     connection = Connection(run.server.address)
-    total = int(connection.send(_list_request(run, {}, page_size=1)).json()["count"])
+    total = int(connection.send(list_request(run, {}, page_size=1)).json()["count"])
     connection.close()
     return total
 
@@ -285,7 +285,7 @@ def text_search(run: Run) -> None:
     )  # fmt: skip
     connection = Connection(run.server.address)
     for label, word in words:
-        request = _list_request(run, {"text": {"operator": "icontains", "value": [word]}})
+        request = list_request(run, {"text": {"operator": "icontains", "value": [word]}})
         times, last = _time(run, connection, itertools.repeat(request))
         answer = last.json()
         note = f"{answer['count']:,} matches"
@@ -335,8 +335,8 @@ def _delete_rounds(
 
 def _delete(run: Run, filters: dict[str, object], victim: int) -> tuple[dict[str, object], float, float]:
     """One bulk delete, while a second connection polls one of the traces. (answer, ms to hidden, ms to the answer)."""
-    window = _window(run) | {"end_time": iso(END_NS + 1_800 * 10**9)}  # without the traces sent beyond the plan
-    request = render_json(run.server.address, "POST", f"/api/traces/bulk/?{urlencode(window)}", {"filters": filters})
+    bounds = window(run) | {"end_time": iso(END_NS + 1_800 * 10**9)}  # without the traces sent beyond the plan
+    request = render_json(run.server.address, "POST", f"/api/traces/bulk/?{urlencode(bounds)}", {"filters": filters})
     began = time.perf_counter()
     gone = threading.Event()
     seen: list[float] = []
@@ -396,7 +396,7 @@ def _scattered(run: Run, rng: random.Random, size: int) -> list[int]:
 
 def _customer_sets(run: Run, size: int, rounds: int) -> Iterator[list[int]]:
     """For each round, all remaining traces of some customers: as many customers as fit into `size` traces."""
-    numbers = np.concatenate([chunk.customer for chunk in _chunks(run)])[: run.plan.traces]
+    numbers = np.concatenate([chunk.customer for chunk in chunks(run)])[: run.plan.traces]
     order = np.argsort(numbers, kind="stable")
     names, starts = np.unique(numbers[order], return_index=True)
     groups = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
@@ -440,7 +440,7 @@ def _time(run: Run, connection: Connection, requests: Iterator[bytes]) -> tuple[
     return times, response
 
 
-def _window(run: Run) -> dict[str, str]:
+def window(run: Run) -> dict[str, str]:
     """A window that holds every trace of the run, those sent beyond the plan too."""
     return {"start_time": iso(run.plan.start_ns - DAY_NS), "end_time": iso(END_NS + 7 * DAY_NS)}
 
@@ -450,10 +450,10 @@ def iso(ns: int) -> str:
     return str(np.datetime64(ns // 10**9, "s")) + "Z"
 
 
-def _list_request(
+def list_request(
     run: Run, filters: dict[str, object], *, sort_by: str = "-timestamp", page: int = 1, page_size: int = 50
 ) -> bytes:
-    query = _window(run) | {"page": str(page), "page_size": str(page_size), "sort_by": sort_by}
+    query = window(run) | {"page": str(page), "page_size": str(page_size), "sort_by": sort_by}
     body = {"filters": filters} if filters else {}
     return render_json(run.server.address, "POST", f"/api/traces/list/?{urlencode(query)}", body)
 
@@ -473,7 +473,7 @@ def _indexes_of(run: Run, rng: random.Random, wanted: Callable[[int], bool], cou
     return found
 
 
-def _chunks(run: Run) -> Iterator[Chunk]:
+def chunks(run: Run) -> Iterator[Chunk]:
     for number in range(-(-run.plan.traces // CHUNK)):
         yield Chunk(run.plan, number, len(run.generator.templates))
 
@@ -481,7 +481,7 @@ def _chunks(run: Run) -> Iterator[Chunk]:
 def _planted(run: Run, needle: int) -> int:
     """How many traces of the plan, not deleted, carry a needle."""
     total = 0
-    for number, chunk in enumerate(_chunks(run)):
+    for number, chunk in enumerate(chunks(run)):
         for place in np.flatnonzero(chunk.needle == needle).tolist():
             index = number * CHUNK + place
             total += index < run.plan.traces and index not in run.deleted
