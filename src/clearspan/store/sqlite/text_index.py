@@ -4,10 +4,13 @@ A signature is a bitmap of 16,384 bits; a bit is set when some four neighbouring
 lower case) hash to it. A trace is a candidate for a needle when all bits of the needle's grams are set; the reader
 then looks at its text. There are false candidates and, by the rules of `query_bits`, no missed ones.
 
-New signatures are staged as they come. Later a segment of 248 neighbouring traces is sealed: transposed, so that a
-search reads 31 bytes a bit and segment instead of 2 KiB a trace. Late signatures of a sealed segment are staged, too,
-until they are merged. In every transaction each signature is in exactly one of the two places, and a deletion clears
-both: a staged row goes, a column of a sealed segment is zeroed.
+New signatures are staged as they come, one a block. Later a segment of 248 neighbouring traces is sealed: transposed,
+so that a search reads 31 bytes a bit and segment instead of 2 KiB a trace. Late signatures of a sealed segment are
+staged, too, until they are merged. In every transaction each signature is in exactly one of the two places, and a
+deletion clears both: a staged row goes, a column of a sealed segment is zeroed.
+
+The signature of a large trace would have every bit set. So sealing leaves those of its blocks as rows, merged only as
+far as they stay telling: its pieces. A search then knows which blocks of it to look at.
 
 Every function takes a connection and works in its open transaction, or in one of its own.
 Why not FTS5, and what was measured: docs/adr/0010-text-signatures.md.
@@ -27,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearspan.model.errors import StoreDamaged
+from clearspan.store.sqlite.rows import BLOCK_BITS, BLOCK_NO_MAX
 
 GRAM_BYTES: Final = 4
 BITS: Final = 16_384
@@ -42,6 +46,12 @@ SETTLED_TRACES: Final = 8_192
 LATE_ROWS_MAX: Final = 32_768
 """Late signatures may wait until there are so many: each costs a search about 1 µs, merging a few of them into a
 segment costs as much as sealing it."""
+LARGE_BITS: Final = BITS * 5 // 8
+"""A trace whose signature would have more bits set than this keeps pieces."""
+PIECE_BITS: Final = BITS // 2
+"""Signatures of neighbouring blocks become one piece up to so many bits: about 64 KB of text."""
+PIECE: Final = 1 << BLOCK_BITS
+"""Added to the block_no of a piece, which is its first block's; it reaches to the next row of its trace."""
 QUERY_BITS_MAX: Final = 10
 LOOK_COST_SEGMENTS: Final = 20
 """Unpacking a trace to look at its text costs as much as reading one bit of so many segments."""
@@ -73,23 +83,24 @@ def _fold_pattern() -> re.Pattern[bytes]:
 
 
 @cache
-def _fold_leads() -> NDArray[np.uint16]:
-    """The first two bytes of those characters, as numbers."""
-    return np.array(sorted({int.from_bytes(char[:2], "big") for char in _folds_to_ascii()}), np.uint16)
+def _fold_leads() -> NDArray[np.bool_]:
+    """Whether two bytes, as a number, begin one of those characters."""
+    leads = np.zeros(1 << 16, np.bool_)
+    leads[[int.from_bytes(char[:2], "big") for char in _folds_to_ascii()]] = True
+    return leads
 
 
 def _folds_anywhere(data: bytes) -> bool:
-    """Whether one of those characters is in the data. Most bytes are ASCII: only neighbours that are not are looked at.
+    """Whether one of those characters is in the data. Few bytes can begin one: only they are looked at.
 
     Cost: 1 ms a MiB, a tenth of a pattern's search.
     """
     codes = np.frombuffer(data, np.uint8)
-    high = np.flatnonzero(codes > 0x7F)
-    first = high[:-1][np.diff(high) == 1]
+    first = np.flatnonzero(codes[:-1] >= 0xC3)
     pairs = codes[first].astype(np.uint16) << 8 | codes[first + 1]
     chars = _folds_to_ascii()
     return any(
-        data[at : at + 2] in chars or data[at : at + 3] in chars for at in first[np.isin(pairs, _fold_leads())].tolist()
+        data[at : at + 2] in chars or data[at : at + 3] in chars for at in first[_fold_leads()[pairs]].tolist()
     )
 
 
@@ -169,14 +180,30 @@ def query_bits(needle: str, *, phrase: bool = False) -> list[int]:
     Returns:
         At most QUERY_BITS_MAX bits, spread over the needle; none: every trace is a candidate.
     """
-    folded = needle.casefold()
+    return list(dict.fromkeys(bit for group in _bits_by_word(needle, phrase) for bit in group))
+
+
+def _bits_by_word(needle: str, phrase: bool) -> list[list[int]]:
+    """`query_bits` of each part of a needle that lies within one record: of a phrase, or of each word."""
+    words = [needle] if phrase else dict.fromkeys(needle.casefold().split())
+    groups = [bits for word in words if (bits := _bits_of(word))]
+    each = max(1, QUERY_BITS_MAX // max(1, len(groups)))
+    return [_spread(bits, each) for bits in groups[:QUERY_BITS_MAX]]
+
+
+def _bits_of(word: str) -> list[int]:
+    folded = word.casefold()
     data = folded.encode("utf-8", "surrogatepass")
-    usable = [_is_stable(char, phrase) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
+    usable = [is_stable(char) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
     starts = [n for n in range(len(data) - GRAM_BYTES + 1) if all(usable[n : n + GRAM_BYTES])]
-    bits = list(dict.fromkeys(_hash(data[n : n + GRAM_BYTES]) for n in starts))
-    if len(bits) > QUERY_BITS_MAX:
-        bits = [bits[n] for n in np.linspace(0, len(bits) - 1, QUERY_BITS_MAX).astype(int)]
-    return bits[::2] + bits[1::2]  # a search may stop early: neighbours tell the same thing
+    return list(dict.fromkeys(_hash(data[n : n + GRAM_BYTES]) for n in starts))
+
+
+def _spread(bits: list[int], limit: int) -> list[int]:
+    """Up to `limit` of the bits, from all over them; a search may stop early, and neighbours tell the same thing."""
+    if len(bits) > limit:
+        bits = [bits[n] for n in np.linspace(0, len(bits) - 1, limit).astype(int)]
+    return bits[::2] + bits[1::2]
 
 
 def stable_runs(needle: str, *, phrase: bool) -> list[bytes]:
