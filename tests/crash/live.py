@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 KEY = "crash-test-key-0123456789"
-START_S = 30.0
+START_S = 60.0
 
 
 @dataclass
@@ -24,6 +26,33 @@ class Live:
     process: subprocess.Popen[str]
     url: str
     started_s: float
+    faults: Path | None = None  # where points are armed while it runs; see clearspan/faults.py
+
+    def arm(self, point: str, action: str, visit: int = 1) -> None:
+        """Let the next, or the `visit`-th, arrival at a point from now on do something."""
+        assert self.faults is not None
+        making = self.faults / "making"
+        making.write_text(f"{visit}:{action}")
+        making.rename(self.faults / point)
+
+    def disarm(self) -> None:
+        """No point does anything any more; what is paused goes on."""
+        assert self.faults is not None
+        for path in self.faults.iterdir():
+            path.unlink()
+
+    def has_fired(self, point: str) -> bool:
+        assert self.faults is not None
+        return (self.faults / f"{point}.fired").exists()
+
+    def wait_fired(self, point: str) -> None:
+        """Until an armed point was reached: a server that pauses there then stands still."""
+        wait_for(lambda: self.has_fired(point), f"{point} is reached")
+
+    def release(self, point: str) -> None:
+        """Let a paused point go on."""
+        assert self.faults is not None
+        (self.faults / f"{point}.fired").unlink()
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
@@ -38,6 +67,11 @@ class Live:
         os.kill(self.process.pid, signal.SIGKILL)
         self._reap()
 
+    def end(self) -> None:
+        """For the end of a test: gone, however far it came."""
+        if self.process.poll() is None:
+            self.kill()
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.terminate()
@@ -49,10 +83,30 @@ class Live:
         return self.process.wait(30)
 
 
-def start(data: Path, *, fault: str | None = None) -> Live:
-    """Start a server on a free port and wait until it is ready."""
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = START_S) -> None:
+    """Look until it is so; AssertionError when it is not in time."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at, f"waited {seconds:g} s in vain until {what}"
+        time.sleep(0.01)
+
+
+def start(data: Path, *, fault: str | None = None, faults: Path | None = None, **settings: str) -> Live:
+    """Start a server on a free port and wait until it is ready.
+
+    Args:
+        fault: points armed from the start, as CLEARSPAN_FAULT has them.
+        faults: instead, a directory through which `Live.arm` arms them later; emptied here.
+        settings: environment variables without their prefix.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLEARSPAN_")}
     environment["CLEARSPAN_API_KEY"] = KEY
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many starts compiles everything anew
+    environment |= {f"CLEARSPAN_{name.upper()}": value for name, value in settings.items()}
+    if faults is not None:
+        shutil.rmtree(faults, ignore_errors=True)
+        faults.mkdir()
+        fault = f"@{faults}"
     if fault:
         environment["CLEARSPAN_FAULT"] = fault
     began = time.monotonic()
@@ -68,7 +122,7 @@ def start(data: Path, *, fault: str | None = None) -> Live:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"the server did not start, exit code {process.wait()}"
-    live = Live(process, json.loads(line)["url"], 0.0)
+    live = Live(process, json.loads(line)["url"], 0.0, faults)
     with live.client() as client:
         while True:
             try:

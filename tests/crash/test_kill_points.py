@@ -1,0 +1,143 @@
+"""kill -9 of server and writer at every named point of a deletion: P4 to P8, each point many times.
+
+The points are read from the product's source. One that no scenario here reaches fails its run: the server has to die.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from promises.plugin import PromiseFixture
+from promises.points import fault_points
+from promises.table import Counter
+
+from .live import Live, wait_for
+from .world import Group, World, bulk_delete, deletion_ids, ended
+
+SEED = 20261122
+ROUNDS_LONG = 20
+CHUNKS = 4
+TRACES, SPANS = 12, 3
+TRACES_MANY, SPANS_MANY = 260, 10  # rows for two batches and more
+DEATH_S = 20.0
+
+ELSEWHERE = {
+    "deletion.after_planned_recorded": "never recorded by a move: a deletion is made in this state",
+    "deletion.after_blocked_recorded": "needs a store that fails five times: tests/unit/test_deletion_execute.py",
+    "deletion.after_failed_recorded": "needs a survivor, which a sound store never leaves: the same file",
+    "deletion.after_cancelled_recorded": "needs a hide that was refused: the same file",
+    "writer.before_commit": "of ingest: test_kill_ingest.py",
+    "writer.after_commit": "of ingest: test_kill_ingest.py",
+    "writer.after_answer": "of ingest: test_kill_ingest.py",
+}
+NOTHING_HIDDEN = {"deletion.before_hide", "store.before_hide"}
+MANY_VISITS = {"deletion.before_batch", "deletion.after_batch", "store.before_purge_batch", "store.after_purge_batch"}
+POINTS = [point for point in fault_points() if point not in ELSEWHERE]
+
+Ask = Callable[[Live, Group], None]
+
+
+def ask_bulk(live: Live, group: Group) -> None:
+    """A deletion by filter, through a dialect."""
+    with live.client() as client:
+        bulk_delete(client, group)
+
+
+SCENARIOS: dict[str, Ask] = {}
+"""Point → how to get there, for those that a plain deletion does not pass."""
+
+
+def test_every_exception_is_still_a_point() -> None:
+    assert set(ELSEWHERE) | NOTHING_HIDDEN | MANY_VISITS | set(SCENARIOS) <= set(fault_points())
+
+
+def die_at(live: Live, group: Group, point: str, visit: int) -> None:
+    """Ask for the deletion of the group and let everything die at the point."""
+    live.arm(point, "kill_all", visit)
+    with contextlib.suppress(httpx.TransportError):
+        SCENARIOS.get(point, ask_bulk)(live, group)
+    wait_for(lambda: live.process.poll() is not None, f"the server dies at {point}", seconds=DEATH_S)
+    live.kill()
+
+
+def one_round(world: World, live: Live, point: str, seed: str) -> Live:
+    """One death at a point, the next start, and everything that must be true then. Returns the running server."""
+    rng = random.Random(seed)
+    many = point in MANY_VISITS and rng.random() < 0.5
+    group = world.plant(live, *((TRACES_MANY, SPANS_MANY) if many else (TRACES, SPANS)))
+    world.plant(live, 2)  # bystanders
+    before = set(deletion_ids(world.data))
+    die_at(live, group, point, visit=2 if many else 1)
+    live = world.start()
+    check_after(world, live, group, sorted(set(deletion_ids(world.data)) - before), hides=point not in NOTHING_HIDDEN)
+    return live
+
+
+def one_writer_death(world: World, live: Live, point: str) -> None:
+    """Only the writer dies and another is started: the deletion goes on, or was refused and nothing happened."""
+    group = world.plant(live, TRACES, SPANS)
+    before = set(deletion_ids(world.data))
+    live.arm(point, "kill")
+    with live.client() as client:
+        answer = bulk_delete(client, group)
+    assert live.has_fired(point)
+    live.disarm()
+    assert answer.is_success or answer.status_code == 503, answer.text
+    new = sorted(set(deletion_ids(world.data)) - before)
+    check_after(world, live, group, new, hides=answer.is_success)
+
+
+def check_after(world: World, live: Live, group: Group, new: list[str], *, hides: bool) -> None:
+    """Exactly one deletion, ended as it must, with exact counts; reads agree with the model."""
+    assert len(new) == 1, new
+    found = ended(live, new[0])
+    if not hides:
+        assert found["state"] == "cancelled"
+    else:
+        world.took(group)
+        assert (found["state"], found["traces"]["hidden"]) == ("verified", len(group.trace_ids))
+        assert found["counts"]["trace"] == {
+            "planned": len(group.trace_ids),
+            "purged": len(group.trace_ids),
+            "remaining": 0,
+        }
+        assert (found["counts"]["span"]["purged"], found["counts"]["span"]["remaining"]) == (group.spans, 0)
+        world.send_late(live, group)
+    world.check(live)
+
+
+def run_rounds(data: Path, counter: Counter, plan: Iterable[tuple[str, str]]) -> None:
+    """(point, seed) after (point, seed) on one directory; at the end the files are read."""
+    world = World(data, random.Random(SEED))
+    live = world.start()
+    try:
+        for point, seed in plan:
+            with counter.run(seed):
+                live = one_round(world, live, point, seed)
+            if point.startswith("store."):
+                with counter.run(f"{seed}/writer"):
+                    one_writer_death(world, live, point)
+        with counter.run(f"{SEED}/files", runs=0):
+            assert live.stop() == 0
+            world.check_files()
+    finally:
+        live.end()
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_a_deletion_survives_a_death_at_any_point(tmp_path: Path, promise: PromiseFixture, chunk: int) -> None:
+    points = POINTS[chunk::CHUNKS]
+    run_rounds(tmp_path / "data", promise("P4 P5 P6 P7", "F2"), [(point, f"{SEED}/{point}/0") for point in points])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", POINTS)
+def test_a_deletion_survives_many_deaths_at_a_point(tmp_path: Path, promise: PromiseFixture, point: str) -> None:
+    seeds = [f"{SEED}/{point}/{number}" for number in range(1, ROUNDS_LONG)]
+    run_rounds(tmp_path / "data", promise("P4 P5 P6 P7", "F2"), [(point, seed) for seed in seeds])
