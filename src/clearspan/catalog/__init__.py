@@ -4,8 +4,9 @@ from clearspan.catalog.access import ApiKey, NewKey
 from clearspan.catalog.catalog import Catalog, OwnerKey
 from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
-from clearspan.catalog.principal import ALL_SCOPES, KeyScope, Principal
+from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.shares import Share
+from clearspan.catalog.signers import Signer, StoredKey
 from clearspan.catalog.tenants import Organisation, Project, User
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ApiKey",
     "Catalog",
     "Job",
+    "KeyPolicy",
     "KeyScope",
     "LedgerEntry",
     "NewKey",
@@ -21,5 +23,7 @@ __all__ = [
     "Principal",
     "Project",
     "Share",
+    "Signer",
+    "StoredKey",
     "User",
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from clearspan.catalog import tenants
 from clearspan.catalog.keys import KEY_CHARS_MAX, digest_of, prefix_of, render_key
-from clearspan.catalog.principal import ALL_SCOPES, KeyScope, Principal
+from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.tables import api_key, app_user, organisation
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
@@ -23,6 +23,8 @@ from clearspan.model.errors import Conflict, InvalidInput, NotAuthenticated, Not
 FRESH_S = 2.0
 """How long an answer from memory is trusted. Another process may revoke a key: the server notices within this."""
 CACHED_KEYS_MAX = 10_000
+PPM = 1_000_000
+"""Shares are stored in millionths: exact, and the same in every database."""
 
 
 class ApiKey(NamedTuple):
@@ -38,6 +40,7 @@ class ApiKey(NamedTuple):
     created_at_ns: int
     expires_at_ns: int | None
     revoked_at_ns: int | None
+    policy: KeyPolicy = KeyPolicy()
 
     def is_valid(self, now_ns: int) -> bool:
         """Whether it would be accepted at that time."""
@@ -70,7 +73,14 @@ _COLUMNS = (
     api_key.c.created_at_ns,
     api_key.c.expires_at_ns,
     api_key.c.revoked_at_ns,
+    api_key.c.delete_max_traces,
+    api_key.c.delete_max_share_ppm,
+    api_key.c.delete_require_reason,
+    api_key.c.delete_forbid_all,
+    api_key.c.delete_strict_window,
 )
+_OWN_COLUMNS = 10
+"""How many of them come before the policy's."""
 
 
 def create_key(
@@ -84,15 +94,18 @@ def create_key(
     project_ids: Sequence[int] | None = None,
     environment: str | None = None,
     expires_at_ns: int | None = None,
+    policy: KeyPolicy = KeyPolicy(),  # noqa: B008 - frozen
     secret: str | None = None,
 ) -> NewKey:
     """A new key of an organisation.
 
     Args:
         project_ids: the only projects it may touch; None: all, also later ones.
+        policy: what bounds each of its deletions.
         secret: the key's text, when the operator chose it; else it is made of 32 random bytes.
     Raises:
-        InvalidInput: no scope, an empty list of projects, a foreign project, or an expiry in the past.
+        InvalidInput: no scope, an empty list of projects, a foreign project, an expiry in the past, or a limit that
+            is none.
         Conflict: that very key exists, perhaps revoked.
     """
     now = clock.now_ns()
@@ -108,6 +121,7 @@ def create_key(
         created_at_ns=now,
         expires_at_ns=expires_at_ns,
         revoked_at_ns=None,
+        policy=policy,
     )
     _check_key(db, key, now)
     values = key._asdict() | {
@@ -115,7 +129,13 @@ def create_key(
         "project_ids": None if key.project_ids is None else orjson.dumps(key.project_ids).decode(),
         "digest": digest_of(text),
         "user_id": _owner_of(db, org_id),
+        "delete_max_traces": policy.max_traces,
+        "delete_max_share_ppm": policy.max_share_ppm,
+        "delete_require_reason": policy.require_reason,
+        "delete_forbid_all": policy.forbid_delete_all,
+        "delete_strict_window": policy.strict_window,
     }
+    del values["policy"]
     try:
         with db.begin_nested():
             db.execute(insert(api_key).values(values))
@@ -238,6 +258,7 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
         environment=found.environment,
         # A key bound to projects without `default` writes to the oldest of them.
         default_project_id=default if default is not None else next(iter(mine), None),
+        policy=found.policy,
     )
 
 
@@ -250,6 +271,14 @@ def _check_key(db: Connection, key: ApiKey, now_ns: int) -> None:
         known = {project.id for project in tenants.projects(db, key.org_id)}
         if not key.project_ids or not known.issuperset(key.project_ids):
             raise InvalidInput("An API key is bound to projects of its own organisation.", fields=("project_ids",))
+    _check_policy(key.policy)
+
+
+def _check_policy(policy: KeyPolicy) -> None:
+    if policy.max_traces is not None and not 1 <= policy.max_traces < 2**63:
+        raise InvalidInput("A limit of traces is at least 1.", fields=("max_traces",))
+    if policy.max_share_ppm is not None and not 1 <= policy.max_share_ppm <= PPM:
+        raise InvalidInput("A limit of a share lies above 0 and not above 1.", fields=("max_share",))
 
 
 def _check_environment(environment: str) -> str:
@@ -269,8 +298,10 @@ def _owner_of(db: Connection, org_id: int) -> int | None:
 
 
 def _key(row: Sequence[object]) -> ApiKey:
-    key = ApiKey(*row)  # type: ignore[arg-type]
+    key = ApiKey(*row[:_OWN_COLUMNS])  # type: ignore[arg-type]
+    max_traces, max_share_ppm, *flags = row[_OWN_COLUMNS:]
     return key._replace(
+        policy=KeyPolicy(max_traces, max_share_ppm, *map(bool, flags)),  # type: ignore[arg-type]
         scopes=tuple(KeyScope(scope) for scope in orjson.loads(str(key.scopes))),
         project_ids=None if key.project_ids is None else tuple(orjson.loads(str(key.project_ids))),
     )

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from clearspan.catalog import access, jobs, ledger, shares, tenants
+from clearspan.catalog import access, heads, jobs, ledger, receipts, rotation, shares, signers, tenants, tree
 from clearspan.catalog.access import ApiKey, KeyCache, NewKey
 from clearspan.catalog.database import FILE_NAME, Database
 from clearspan.catalog.jobs import LEASE_S, Job
 from clearspan.catalog.ledger import LedgerEntry
-from clearspan.catalog.principal import ALL_SCOPES, KeyScope, Principal
+from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.shares import Share
+from clearspan.catalog.signers import Signer, StoredKey
 from clearspan.catalog.tenants import Instance, Organisation, Project, User
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.model.errors import Conflict
@@ -57,10 +58,12 @@ class Catalog:
         try:
             database.migrate()
             with database.read() as db:
-                instance = tenants.find_instance(db)
-            if instance is None:
+                instance, can_sign = tenants.find_instance(db), signers.has_key(db)
+            if instance is None or not can_sign:
                 with database.write() as db:
                     instance = tenants.seed(db, clock, ids)
+                    if not signers.has_key(db):
+                        signers.make_key(db, clock, ids)
         except BaseException:
             database.close()
             raise
@@ -157,6 +160,7 @@ class Catalog:
         project_ids: Sequence[int] | None = None,
         environment: str | None = None,
         expires_at_ns: int | None = None,
+        policy: KeyPolicy = KeyPolicy(),  # noqa: B008 - frozen
     ) -> NewKey:
         """A new key; its text is in the answer and nowhere else. See access.create_key."""
         with self._database.write() as db:
@@ -170,6 +174,7 @@ class Catalog:
                 project_ids=project_ids,
                 environment=environment,
                 expires_at_ns=expires_at_ns,
+                policy=policy,
             )
 
     def list_keys(self, org_id: int) -> list[ApiKey]:
@@ -279,6 +284,58 @@ class Catalog:
         """Entries in order."""
         with self._database.read() as db:
             return ledger.entries(db, after_seq=after_seq, limit=limit, org_id=org_id, deletion_id=deletion_id)
+
+    def ledger_size(self) -> int:
+        """How many entries the ledger has."""
+        with self._database.read() as db:
+            return tree.size(db)
+
+    def ledger_root(self, size: int) -> bytes:
+        """Merkle root over the first `size` entries. Raises InvalidInput when there are not so many."""
+        with self._database.read() as db:
+            return tree.root(db, size)
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """The proof that entry `index` is among the first `size`. Raises InvalidInput."""
+        with self._database.read() as db:
+            return tree.inclusion(db, index, size)
+
+    def consistency(self, old_size: int, size: int) -> list[bytes]:
+        """The proof that the ledger of `size` entries begins with that of `old_size`. Raises InvalidInput."""
+        with self._database.read() as db:
+            return tree.consistency(db, old_size, size)
+
+    # Signatures and receipts
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs for this installation; for receipts.issue, inside a write transaction."""
+        return Signer(self._instance.public_id)
+
+    def signed_head(self) -> str:
+        """The ledger as it is, signed (compact JWS) and published: kept for good. Repeating it adds nothing."""
+        with self._database.write() as db:
+            return heads.publish(db, self._clock.now_ns())
+
+    def published_heads(self, *, from_size: int = 0, limit: int = 1000) -> list[str]:
+        """Every head that was published, from a size on."""
+        with self._database.read() as db:
+            return heads.published(db, from_size=from_size, limit=limit)
+
+    def signing_keys(self) -> list[StoredKey]:
+        """The public keys of every receipt and head ever signed, oldest first."""
+        with self._database.read() as db:
+            return signers.stored_keys(db)
+
+    def rotate_signing_key(self) -> StoredKey:
+        """Sign with a new key from now on; what the old ones signed can still be checked. See rotation.rotate."""
+        with self._database.write() as db:
+            return rotation.rotate(db, self._clock, self._ids)
+
+    def receipt(self, deletion_id: str) -> str | None:
+        """The receipt of a deletion, a compact JWS; None when none was issued."""
+        with self._database.read() as db:
+            return receipts.find(db, deletion_id)
 
     # Jobs
 

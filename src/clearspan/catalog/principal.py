@@ -24,6 +24,25 @@ ALL_SCOPES = frozenset(KeyScope)
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """How much one deletion with a key may take, and what it must say. The default limits nothing.
+
+    Attributes:
+        max_traces: the most traces one deletion may match; None: no limit.
+        max_share_ppm: the most of the visible traces in the key's reach, in millionths.
+        require_reason: a deletion needs a reason.
+        forbid_delete_all: a filter needs a window with two ends.
+        strict_window: a default may not stand in for a start that the caller left out.
+    """
+
+    max_traces: int | None = None
+    max_share_ppm: int | None = None
+    require_reason: bool = False
+    forbid_delete_all: bool = False
+    strict_window: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """A key that was presented and found valid: at most two seconds ago, see access.KeyCache.
 
@@ -33,6 +52,7 @@ class Principal:
         bound: whether the key is limited to listed projects.
         environment: set: the key sees and writes this environment only.
         default_project_id: where writes go that name no project; None when the key's projects are all gone.
+        policy: what bounds each of its deletions.
     """
 
     org_id: int
@@ -45,6 +65,7 @@ class Principal:
     bound: bool
     environment: str | None
     default_project_id: int | None
+    policy: KeyPolicy = KeyPolicy()
 
     def permits(self, scope: KeyScope) -> bool:
         """Whether the key has this scope."""

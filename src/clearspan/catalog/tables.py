@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -85,6 +87,11 @@ api_key = Table(
     Column("created_at_ns", BigInteger, nullable=False),
     Column("expires_at_ns", BigInteger, nullable=True),
     Column("revoked_at_ns", BigInteger, nullable=True),
+    Column("delete_max_traces", BigInteger, nullable=True),  # see principal.KeyPolicy; NULL: no limit
+    Column("delete_max_share_ppm", Integer, nullable=True),
+    Column("delete_require_reason", Boolean, nullable=False, server_default=false()),
+    Column("delete_forbid_all", Boolean, nullable=False, server_default=false()),
+    Column("delete_strict_window", Boolean, nullable=False, server_default=false()),
     Index("api_key_prefix", "prefix"),
     Index("api_key_org", "org_id"),
 )
@@ -112,6 +119,44 @@ ledger_entry = Table(
     Column("prev_hash", LargeBinary(32), nullable=False),
     Column("entry_hash", LargeBinary(32), nullable=False),
     UniqueConstraint("deletion_id", "kind", "step", name="ledger_step"),
+)
+
+ledger_node = Table(
+    "ledger_node",
+    metadata,
+    # The root over entries position * 2^level … (position + 1) * 2^level - 1; level 0 is ledger_entry.entry_hash.
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+signing_key = Table(
+    "signing_key",
+    metadata,
+    Column("key_id", String(64), primary_key=True),  # RFC 7638 thumbprint
+    Column("public", LargeBinary(32), nullable=False),
+    Column("seed", LargeBinary(32), nullable=True),  # the private part; erased when the key is retired
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("retired_at_ns", BigInteger, nullable=True),
+)
+
+tree_head = Table(
+    "tree_head",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String(64), ForeignKey("signing_key.key_id"), primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("jws", Text, nullable=False),
+)
+
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("deletion_id", String(64), primary_key=True),  # one receipt for each deletion
+    Column("org_id", BigInteger, nullable=True),
+    Column("seq", BigInteger, ForeignKey("ledger_entry.seq"), nullable=False),  # the entry that it proves
+    Column("key_id", String(64), ForeignKey("signing_key.key_id"), nullable=False),
+    Column("jws", Text, nullable=False),
 )
 
 job = Table(

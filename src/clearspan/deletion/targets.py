@@ -64,6 +64,10 @@ CATALOG_EXEMPT: Final = {
     "project": "names of projects",
     "api_key": "digests of keys",
     "ledger_entry": "counts, states, times, keyed and salted hashes; catalog.bodies refuses free text",
+    "ledger_node": "hashes of hashes of ledger entries",
+    "signing_key": "keys of this installation",
+    "tree_head": "a size, a root, a time and a signature",
+    "receipt": "as the ledger: counts, states, times, hashes; proof.receipt refuses anything else",
     "job": "as the ledger: counts, states, times, hashes",
 }
 """Tables of catalog.db that hold nothing of a trace, and why."""
