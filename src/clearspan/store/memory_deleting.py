@@ -103,6 +103,10 @@ class DeletingMemory:
                 if trace.trace_id in trace_ids
             )
 
+    def count_visible(self, scope: Scope) -> int:
+        with self._lock:
+            return sum(1 for _ in self._matching(scope, None, Window()))
+
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         with self._lock:
             return self._count(trace_pks)

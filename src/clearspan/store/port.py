@@ -206,6 +206,10 @@ class DeletionStore(Protocol):
         """The not hidden traces of those ids within scope and window: every permitted copy."""
         ...
 
+    def count_visible(self, scope: Scope) -> int:
+        """How many traces reads show in that scope, exactly."""
+        ...
+
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         """Rows per registered target that belong to those traces, read from base tables."""
         ...

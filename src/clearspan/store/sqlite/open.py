@@ -48,6 +48,9 @@ class SqliteDeletionStore:
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         return self._reader.plan_ids(scope, trace_ids, window)
 
+    def count_visible(self, scope: Scope) -> int:
+        return self._reader.count_traces(scope, None, Window())
+
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         with self._reader.snapshot() as conn:
             return erase.count_rows(conn, trace_pks)
