@@ -47,7 +47,17 @@ def test_words_of_the_conventions_for_providers() -> None:
         assert BOOK.price(word, model, NOW_NS, prompt_tokens=1000)[0], word
 
 
-def test_tiers_are_asked_for_each_time() -> None:
+def test_tiers_begin_just_past_their_start() -> None:
+    prices = [BOOK.price("google", "gemini-2.5-pro", NOW_NS, prompt_tokens=n)[0] for n in (200_000, 200_001)]
+    calls = [
+        calc_price(Usage(input_tokens=n), "gemini-2.5-pro", provider_id="google", genai_request_timestamp=NOW)
+        for n in (200_000, 200_001)
+    ]
+    assert prices == [round(call.total_price * PICO_PER_USD) for call in calls]
+    assert prices[1] > 1.9 * prices[0]
+
+
+def test_tiers_count_for_all_tokens() -> None:
     small, large = (BOOK.price("google", "gemini-2.5-pro", NOW_NS, prompt_tokens=n)[0] for n in (100_000, 400_000))
     assert small is not None
     assert large is not None
@@ -60,8 +70,9 @@ def test_cache_counted_apart_is_added() -> None:
     assert inside == apart
 
 
-def test_every_model_agrees_with_the_tables() -> None:
-    rng = random.Random(1)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_model_agrees_with_the_tables(seed: int) -> None:
+    rng = random.Random(seed)
     compared = 0
     for provider in get_snapshot().providers:
         for model in provider.models:

@@ -2,8 +2,8 @@
 unknown.
 
 genai-prices answers a call in about 80 µs, so its prices are asked for once per (provider, model, UTC day)
-and the rest is integer arithmetic. Models whose price depends on more than that, on the size of the prompt
-or the hour, are asked for each time. Nothing here uses the network.
+and the rest is integer arithmetic, also where the price of all tokens depends on how many go in. Models whose
+price depends on more than that, such as the hour, are asked for each time. Nothing here uses the network.
 
 The operator's file is TOML, one table per model. A model is matched by its whole name, or by its beginning
 when the name ends in `*`; the longest match wins, and an entry that names a provider wins over one that
@@ -91,6 +91,12 @@ class UnitPrices(NamedTuple):
         return whole + (2 * rest > TOKENS_PER_PRICE or (2 * rest == TOKENS_PER_PRICE and whole % 2 == 1))
 
 
+Tiers = tuple[tuple[int, UnitPrices], ...]
+"""(more than so many tokens in, prices of all tokens), the most tokens first; the last one's number is NO_TOKENS."""
+
+NO_TOKENS: Final = -1
+
+
 class OperatorPrice(NamedTuple):
     """One `[[price]]` of the operator's file."""
 
@@ -159,19 +165,23 @@ class PriceBook:
             found = self._unit_prices(provider, name, day)
             if found is None:
                 continue
-            prices, who = found
+            tiers, who = found
             counts = (prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens)
-            pico = prices.cost(*counts) if prices is not None else _ask_each_time(provider, name, at_ns, counts)
+            if tiers:
+                prices = next(prices for above, prices in tiers if prompt_tokens > above)
+                pico: int | None = prices.cost(*counts)
+            else:
+                pico = _ask_each_time(provider, name, at_ns, counts)
             return (pico, who) if pico is not None and 0 <= pico <= _MAX_PICO else UNPRICED
         return UNPRICED
 
-    def _find_unit_prices(self, provider: str | None, model: str, day: int) -> tuple[UnitPrices | None, str] | None:
-        """(prices, who says so); prices None: known, but to be asked each time. None: unknown."""
+    def _find_unit_prices(self, provider: str | None, model: str, day: int) -> tuple[Tiers, str] | None:
+        """(prices, who says so); prices empty: known, but to be asked each time. None: unknown."""
         when = datetime_from_ns(day * _NS_PER_DAY)
         lowered = model.lower()
         fitting = [each for each in self._operator if each.matches(provider, lowered, when.date())]
         if fitting:
-            return max(fitting, key=OperatorPrice.rank).prices, "operator"
+            return ((NO_TOKENS, max(fitting, key=OperatorPrice.rank).prices),), "operator"
         model_info = _find_model(provider, model)
         if model_info is None:
             return None
@@ -193,29 +203,41 @@ def _find_model(provider: str | None, model: str) -> Any | None:
         return None
 
 
-def _unit_prices_of(model_info: Any, when: datetime) -> UnitPrices | None:
-    """Plain per-token prices of one day; None for tiers, prices by the hour and prices per request."""
-    from genai_prices.types import ModelPrice, StartDateConstraint
+def _unit_prices_of(model_info: Any, when: datetime) -> Tiers:
+    """Per-token prices of one day; empty for prices by the hour and prices per request."""
+    from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
 
     if not isinstance(model_info.prices, ModelPrice) and any(
         each.constraint is not None and not isinstance(each.constraint, StartDateConstraint)
         for each in model_info.prices
     ):
-        return None
+        return ()
     stated = {key: value for key, value in vars(model_info.get_prices(when)).items() if value is not None}
-    if stated.get("requests_kcount") or not all(isinstance(value, Decimal) for value in stated.values()):
-        return None
-    prompt = _pico(stated.get("input_mtok", Decimal(0)))
-    return UnitPrices(
-        prompt=prompt,
-        completion=_pico(stated.get("output_mtok", Decimal(0))),
-        cached=_pico(stated["cache_read_mtok"]) if "cache_read_mtok" in stated else prompt,
-        cache_creation=_pico(stated["cache_write_mtok"]) if "cache_write_mtok" in stated else prompt,
-    )
+    if stated.get("requests_kcount") or not all(isinstance(value, Decimal | TieredPrices) for value in stated.values()):
+        return ()
+    starts = {tier.start for value in stated.values() if isinstance(value, TieredPrices) for tier in value.tiers}
+
+    def at(start: int) -> UnitPrices:
+        """The prices of calls with more than `start` tokens in, up to the next start."""
+        amounts: dict[str, Decimal] = {}
+        for key, value in stated.items():
+            if isinstance(value, TieredPrices):
+                passed = [tier.price for tier in value.tiers if tier.start <= start]
+                value = passed[-1] if passed else value.base
+            amounts[key] = value
+        prompt = _pico(amounts.get("input_mtok", Decimal(0)))
+        return UnitPrices(
+            prompt=prompt,
+            completion=_pico(amounts.get("output_mtok", Decimal(0))),
+            cached=_pico(amounts["cache_read_mtok"]) if "cache_read_mtok" in amounts else prompt,
+            cache_creation=_pico(amounts["cache_write_mtok"]) if "cache_write_mtok" in amounts else prompt,
+        )
+
+    return tuple((start, at(start)) for start in sorted(starts | {NO_TOKENS}, reverse=True))
 
 
 def _ask_each_time(provider: str | None, model: str, at_ns: int, counts: tuple[int, int, int, int]) -> int | None:
-    """The price of one call from the tables, tiers and hours included."""
+    """The price of one call from the tables, hours included."""
     from genai_prices import Usage
 
     info = _find_model(provider, model)
