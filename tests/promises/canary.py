@@ -1,0 +1,276 @@
+"""Traces full of needles, and for every read route the questions that would show them.
+
+A read route is one that can answer with something of a trace: every GET, and every other route that is not named in
+WRITES. Each needs an entry in CANARIES under the name of its endpoint; all its paths and methods are asked.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from clearspan.api.app import build_routes
+from clearspan.api.auth import Permission, route_permissions
+from clearspan.query.fields import FIELDS, METADATA, FieldType
+from clearspan.testing.needles import needle_of
+from clearspan.testing.wire import SECOND_NS, Wire, iso
+
+NEEDLE = re.compile(r"ndl[0-9a-f]{24}")
+UUID_HEX = re.compile(r"[0-9a-f]{32}")
+
+NO_NEEDLE: Final = {
+    "environment": "a deployment's name, given by the key",
+    "organization_key_id": "the key's, not the trace's",
+    "log_type": "one of a few kinds",
+    "status": "one of two words",
+    "error_fingerprint": "computed",
+    "span_parent_id": "is the root's span id",
+    "root_span_unique_id": "is the root's span id",
+}
+"""Text fields without a needle of their own, and why."""
+
+
+@dataclass
+class Planted:
+    """What was planted. `by_field` holds, for each filter field, a needle and so the question that finds it."""
+
+    customer: str
+    trace_ids: list[str] = field(default_factory=list)
+    needles: set[str] = field(default_factory=set)
+    by_field: dict[str, str] = field(default_factory=dict)
+    deletion_id: str = "del_unknown"
+
+    def hits(self, text: str) -> int:
+        """How many needles or trace ids a text shows."""
+        words = {*NEEDLE.findall(text), *UUID_HEX.findall(text)}
+        return len(words & (self.needles | set(self.trace_ids)))
+
+
+def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
+    """Traces of one customer, in turn by Respan's JSON and by OTLP, until so many needles are planted."""
+
+    def needle() -> str:
+        made = needle_of(rng.randbytes(12))
+        planted.needles.add(made)
+        return made
+
+    planted = Planted(needle_of(rng.randbytes(12)))
+    planted.needles.add(planted.customer)
+    while len(planted.needles) < needle_count:
+        _plant_respan(wire, planted, needle)
+        _plant_otlp(wire, planted, needle, rng)
+    planted.by_field["customer_identifier"] = planted.customer
+    return planted
+
+
+def _plant_respan(wire: Wire, planted: Planted, needle: Callable[[], str]) -> None:
+    trace_id, root_id, key = needle(), needle(), needle()
+    named = {
+        "session_identifier": needle(), "thread_identifier": needle(), "trace_group_identifier": needle(),
+        "span_name": needle(), "span_workflow_name": needle(), "span_path": needle(), "model": needle(),
+        "provider_id": needle(), "deployment_name": needle(), "prompt_id": needle(), "prompt_name": needle(),
+        "prompt_version_number": needle(), "error_class": needle(), "log_method": needle(),
+    }  # fmt: skip
+    root = wire.span(
+        trace_id,
+        root_id,
+        customer_identifier=planted.customer,
+        customer_email=f"{needle()}@example.com",
+        metadata={key: needle(), "plain": needle()},
+        tags=[needle()],
+        input=f"please {needle()}",
+        output={"text": needle()},
+        error_message=f"failed: {needle()}",
+        full_request={"deep": [{"er": needle()}]},
+        unheard_of=needle(),
+        status_code=500,
+        **named,
+    )
+    messages = [{"role": "user", "content": needle()}]
+    child = wire.span(trace_id, needle(), span_parent_id=root_id, prompt_messages=messages, span_name=needle())
+    wire.ingest(root, child)
+    planted.trace_ids.append(trace_id)
+    planted.by_field = {
+        **named,
+        "trace_unique_id": trace_id,
+        "span_unique_id": root_id,
+        "name": named["span_name"],
+        f"metadata__{key}": root["metadata"][key],
+        "text": root["input"].split()[1],
+    }
+
+
+def _plant_otlp(wire: Wire, planted: Planted, needle: Callable[[], str], rng: random.Random) -> None:
+    trace_id, span_id = rng.randbytes(16).hex(), rng.randbytes(8).hex()
+    start_ns = wire.clock.now_ns() - 60 * SECOND_NS
+
+    def said(**values: str) -> list[dict[str, Any]]:
+        return [{"key": key.replace("__", "."), "value": {"stringValue": value}} for key, value in values.items()]
+
+    span = {
+        "traceId": trace_id,
+        "spanId": span_id,
+        "name": needle(),
+        "startTimeUnixNano": str(start_ns),
+        "endTimeUnixNano": str(start_ns + SECOND_NS),
+        "traceState": f"a={needle()}",
+        "attributes": [
+            *said(
+                user__id=planted.customer, session__id=needle(), gen_ai__prompt=needle(), gen_ai__completion=needle()
+            ),
+            *said(**{needle(): needle()}),
+            {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": needle()}]}}},
+        ],
+        "events": [{"name": needle(), "timeUnixNano": str(start_ns), "attributes": said(exception__message=needle())}],
+        "links": [{"traceId": rng.randbytes(16).hex(), "spanId": span_id, "attributes": said(why=needle())}],
+        "status": {"code": 2, "message": needle()},
+    }
+    resource = {"attributes": said(service__name=needle(), host__name=needle())}
+    traces = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": needle()}, "spans": [span]}]}]}
+    record = {"timeUnixNano": str(start_ns), "traceId": trace_id, "spanId": span_id, "body": {"stringValue": needle()}}
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record | {"attributes": said(extra=needle())}]}]}]}
+    for path, body in (("/v1/traces", traces), ("/v1/logs", logs)):
+        answer = wire.post(path, body)
+        assert (answer.status_code, answer.json()) == (200, {}), answer.text
+    planted.trace_ids.append(trace_id)
+
+
+class Question(NamedTuple):
+    """One request that may show something."""
+
+    query: str = ""
+    body: Any = None
+    path: Mapping[str, str] = {}  # path parameters
+
+
+class Canary(NamedTuple):
+    """How a route is asked.
+
+    Attributes:
+        questions: every way in which it might show a needle.
+        shows: whether it shows what is visible, so that asking before the deletion must find something.
+        counts: top-level numbers of its answer that count traces: they must be 0 afterwards.
+    """
+
+    questions: Callable[[Wire, Planted], Iterable[Question]]
+    shows: bool = True
+    counts: tuple[str, ...] = ()
+
+
+def _once(_: Wire, __: Planted) -> Iterator[Question]:
+    yield Question()
+
+
+def _pages(wire: Wire, _: Planted) -> Iterator[Question]:
+    yield Question(wire.window() + "&page_size=1000")
+    yield Question(wire.window() + "&page_size=1&page=2")
+
+
+def _filters(wire: Wire, planted: Planted) -> Iterator[Question]:
+    """A list by page, by every field and by every word."""
+    yield from _pages(wire, planted)
+    for sort in ("timestamp", "-total_cost", "duration"):
+        yield Question(f"{wire.window()}&sort_by={sort}")
+    for name, value in planted.by_field.items():
+        yield Question(wire.window(), {"filters": {name: {"value": [value]}}})
+    for word in sorted(planted.needles):
+        said = {"operator": "full_text_search", "value": [word]}
+        yield Question(wire.window(), {"filters": {"text": said}})
+
+
+def _ids(_: Wire, planted: Planted) -> Iterator[Question]:
+    for trace_id in planted.trace_ids:
+        yield Question(path={"trace_unique_id": trace_id})
+
+
+def _public_ids(wire: Wire, planted: Planted) -> Iterator[Question]:
+    organisation = wire.catalog.first_org.public_id
+    for trace_id in planted.trace_ids:
+        yield Question(path={"trace_unique_id": trace_id, "unique_organization_id": organisation})
+
+
+def _deletion(_: Wire, planted: Planted) -> Iterator[Question]:
+    yield Question(path={"deletion_id": planted.deletion_id})
+
+
+CANARIES: Final[dict[str, Canary]] = {
+    "list_traces": Canary(_filters, counts=("count",)),
+    "summarise_traces": Canary(_filters, counts=("total_traces", "total_tokens")),
+    "retrieve_trace": Canary(_ids),
+    "public_trace": Canary(_public_ids),
+    "get_deletion": Canary(_deletion, shows=False),
+    "index": Canary(_once, shows=False),
+    "health": Canary(_once, shows=False),
+    "readiness": Canary(_once, shows=False),
+    "metrics": Canary(_once, shows=False),
+    "openapi": Canary(_once, shows=False),
+}
+"""By the name of the endpoint."""
+
+WRITES: Final = {
+    "bulk_delete": "deletes; answers with counts alone",
+    "delete_trace": "deletes; answers with counts alone",
+    "share_trace": "answers with the id it was asked with",
+}
+"""Routes other than GET that show nothing of a trace, and why. Ingest is known by its permission."""
+
+
+class Route(NamedTuple):
+    method: str
+    path: str
+    endpoint: str
+
+
+def read_routes(wire: Wire) -> list[Route]:
+    """Every read route of the running app, each spelling and method by itself."""
+    app = build_routes(wire.services)
+    permissions = route_permissions(app)
+    found = []
+    for route in app.router.routes:
+        for method in sorted(getattr(route, "methods", None) or ["*"]):
+            name = endpoint_name(route)
+            if permissions[method, route.path] is Permission.INGEST or (method != "GET" and name in WRITES):
+                continue
+            found.append(Route(method, route.path, name))
+    return found
+
+
+def endpoint_name(route: Any) -> str:
+    endpoint = route.endpoint
+    while hasattr(endpoint, "func"):
+        endpoint = endpoint.func
+    return str(getattr(endpoint, "__name__", type(endpoint).__name__))
+
+
+def text_fields_without_needle(planted: Planted) -> set[str]:
+    """Filter fields whose text nobody planted: a new one must be added to the traces above, or excused."""
+    texts = {each.name for each in FIELDS if each.type in (FieldType.TEXT, FieldType.ID, FieldType.VERSION)}
+    return texts - set(planted.by_field) - set(NO_NEEDLE) - {METADATA.name}
+
+
+def ask(wire: Wire, planted: Planted, route: Route) -> tuple[int, int]:
+    """Ask one route everything: (questions, hits). A hit is a needle in the answer, or a count above 0."""
+    canary = CANARIES[route.endpoint]
+    asked = hits = 0
+    for question in canary.questions(wire, planted):
+        if route.method in ("GET", "HEAD") and question.body is not None:
+            continue
+        path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match, q=question: q.path[match[1]], route.path)
+        body = {} if question.body is None and route.method == "POST" else question.body
+        answer = wire.send(route.method, path + question.query, body)
+        assert answer.status_code < 500, (route, answer.text)
+        asked += 1
+        hits += planted.hits(answer.text + str(answer.headers))
+        if canary.counts and answer.status_code == 200 and route.method != "HEAD":
+            told = answer.json()
+            hits += sum(told[name] for name in canary.counts)
+    return asked, hits
+
+
+def late_span(wire: Wire, planted: Planted) -> dict[str, Any]:
+    """A late span of a planted trace, with a needle that must never be seen."""
+    start = iso(wire.clock.now_ns() - 30 * SECOND_NS)
+    return wire.span(planted.trace_ids[0], "late", start_time=start, input=planted.customer)
