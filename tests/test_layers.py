@@ -17,7 +17,7 @@ LAYERS = (
     {"catalog"},
     {"deletion"},
     {"api", "testing"},
-    {"demo"},
+    {"demo", "drill"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,6 +1,6 @@
 """Jobs that survive a crash: a row each, taken by lease.
 
-    ready ──claim──► running ──finish──► done | failed | cancelled
+    ready ──claim──► running ──finish──► done | failed | cancelled ──reopen──► ready (an explicit act)
       ▲                 │
       └──── release ────┘   (a lease that ran out, or whose owner is known to be dead, is claimed anew)
 
@@ -186,6 +186,19 @@ def release(db: Connection, now_ns: int, claimed: Job, *, not_before_ns: int = 0
         "updated_at_ns": now_ns,
     }
     return _change(db, claimed, values)
+
+
+def reopen(db: Connection, now_ns: int, job_id: str, *, from_state: str) -> bool:
+    """Make an ended job ready again, by somebody's explicit act; False when it is not in that state."""
+    return bool(
+        db.execute(
+            update(job)
+            .where(job.c.id == job_id, job.c.state == from_state)
+            .values(
+                state="ready", error=None, not_before_ns=0, lease_owner=None, lease_until_ns=None, updated_at_ns=now_ns
+            )
+        ).rowcount
+    )
 
 
 def release_others(db: Connection, now_ns: int, owner: str) -> int:

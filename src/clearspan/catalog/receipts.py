@@ -15,7 +15,7 @@ from clearspan.catalog.tables import receipt
 from clearspan.model.errors import InvalidProof
 from clearspan.proof.canonical import canonical_json
 from clearspan.proof.encoding import render_time
-from clearspan.proof.receipt import RECEIPT_VERSION, check_payload
+from clearspan.proof.receipt import RECEIPT_VERSION, check_entry, check_payload
 from clearspan.proof.signing import RECEIPT_TYPE, sign_jws
 
 KIND = "receipt"
@@ -52,7 +52,7 @@ def issue(db: Connection, signer: Signer, payload: Mapping[str, Any], entry: Led
         },
     }
     try:
-        check_payload(whole)
+        check_entry(check_payload(whole))
     except InvalidProof as error:
         raise ValueError(f"no such receipt can be signed: {error.message}") from error
     key = signer.key(db)

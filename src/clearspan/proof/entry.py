@@ -12,6 +12,9 @@ from clearspan.proof.merkle import leaf_hash
 _FIELDS = {"at_ns", "body", "deletion_id", "kind", "org_id", "prev_hash", "seq", "step"}
 _TIME_LIMIT = 2**63
 
+ENTRY_FIRST_PREV = bytes(32)
+"""`prev_hash` of the first entry."""
+
 
 class Entry(NamedTuple):
     """A ledger entry, read from its text."""

@@ -23,6 +23,8 @@ class Findings:
         self.checks: list[Check] = []
         self.payload: dict[str, Any] | None = None
         """What the checked text says; None when its signature or form is wrong, for then it says nothing."""
+        self.key_id: str | None = None
+        """Which key signed it."""
 
     @property
     def ok(self) -> bool:

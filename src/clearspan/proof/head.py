@@ -34,13 +34,13 @@ def sign_head(head: SignedHead, key: SigningKey) -> str:
     return sign_jws(canonical_json(payload), key, typ=HEAD_TYPE)
 
 
-def read_head(jws: str, keys: Iterable[PublicKey]) -> SignedHead:
-    """The head of a JWS that one of these keys signed. Raises InvalidProof."""
-    payload, _ = verify_jws(jws, keys, typ=HEAD_TYPE)
+def read_head(jws: str, keys: Iterable[PublicKey]) -> tuple[SignedHead, str]:
+    """(head, id of the key that signed it) of a JWS that one of these keys signed. Raises InvalidProof."""
+    payload, key_id = verify_jws(jws, keys, typ=HEAD_TYPE)
     value = parse_canonical(payload)
     if not isinstance(value, dict) or set(value) != {"version", "instance", "size", "root", "at"}:
         raise InvalidProof("A tree head has the members version, instance, size, root and at.")
     if value["version"] != HEAD_VERSION or not isinstance(value["instance"], str):
         raise InvalidProof(f"This is no tree head of version {HEAD_VERSION}.")
     root, size = hash_from_hex(value["root"]), whole_number(value["size"])
-    return SignedHead(value["instance"], size, root, parse_time(value["at"]))
+    return SignedHead(value["instance"], size, root, parse_time(value["at"])), key_id

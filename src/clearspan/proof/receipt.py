@@ -61,6 +61,7 @@ def check_receipt(
     )
     if signed is None:
         return found
+    found.key_id = signed[1]
     payload = found.attempt(
         "form",
         "It has the form of a receipt: nothing is missing, nothing is left over, the counts add up, nothing remains.",
@@ -96,7 +97,9 @@ def _check_head(
     jws: str,
     consistency: Mapping[str, Any] | None,
 ) -> None:
-    head = found.attempt("head_signature", "The tree head is signed by a key you gave.", lambda: read_head(jws, keys))
+    head = found.attempt(
+        "head_signature", "The tree head is signed by a key you gave.", lambda: read_head(jws, keys)[0]
+    )
     if not isinstance(head, SignedHead):
         return
     if not found.note(
