@@ -10,8 +10,9 @@ from clearspan.ingest.payload import BlockRecord, Shared, pack_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 
 BATCH_RECORDS_MAX: Final = 256
-BATCH_BYTES_MAX: Final = 1024 * 1024
-"""Of raw records: a block is unpacked whole to read one span, so it must not grow with the trace."""
+BATCH_BYTES_MAX: Final = 64 * 1024
+"""Of raw records: a block is unpacked whole to read one span, so it must not grow with the trace; and it has one
+text signature, which tells the less the more text it stands for."""
 
 
 class DecodedRequest(NamedTuple):

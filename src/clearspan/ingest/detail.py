@@ -172,12 +172,17 @@ def searchable_text(record: bytes) -> str:
     Escapes inside JSON texts are resolved, base64 is cut; keys of attributes and numbers are not text.
     """
     wire = decode_record(record)
-    if wire.codec == CODEC_RESPAN_SPAN:
-        return "\n".join(readable(respan.parse_span(wire.raw)))
-    if wire.codec == CODEC_OTLP_LOG:
-        log = WireLog.FromString(wire.raw)
+    return text_of(wire.codec, wire.raw)
+
+
+def text_of(codec: int, raw: bytes) -> str:
+    """`searchable_text` of a record's raw bytes: its resource and scope are not text."""
+    if codec == CODEC_RESPAN_SPAN:
+        return "\n".join(readable(respan.parse_span(raw)))
+    if codec == CODEC_OTLP_LOG:
+        log = WireLog.FromString(raw)
         return "\n".join((*readable(json_like(log.body)), *_texts_of(log.attributes)))
-    span = WireSpan.FromString(wire.raw)
+    span = WireSpan.FromString(raw)
     lines = [span.name, *_texts_of(span.attributes)]
     for event in span.events:
         lines.extend(_texts_of(event.attributes))

@@ -33,13 +33,24 @@ class Listing:
         self._where = where
         self._window = _without_idle_bounds(conn, scope, window)
         self._search = search
+        self._is_search = where is not None and any(part.field.type is FieldType.SEARCH for part in conditions(where))
         self._any_hidden = bool(conn.execute("SELECT EXISTS (SELECT 1 FROM hidden)").get)
+
+    def read(self, sort: SortKey, page: OffsetPage) -> tuple[list[int], int, bool]:
+        """One page: its trace_pks in order, how many match, and whether that is exact or a floor."""
+        if not self._is_search:
+            total, exact = self.total()
+            return (self.page(sort, page, total) if total > page.offset else []), total, exact
+        # The page first: of a common text it needs few traces, a total all of them, and there is a limit.
+        pks = self.page(sort, page, self._total_without_search())
+        total, exact = self.total()
+        return pks, max(total, page.offset + len(pks) if pks else 0), exact and not self._search.gave_up
 
     def total(self) -> tuple[int, bool]:
         """How many match, and whether that is exact: a text search may stop early, and then it is a floor."""
         if self._where is None:
             return count_visible(self._conn, self._scope, self._window), True
-        if not any(part.field.type is FieldType.SEARCH for part in conditions(self._where)):
+        if not self._is_search:
             return self._total_of_columns(), True
         found = 0
         try:
@@ -47,9 +58,28 @@ class Listing:
                 # One by one: when a text search gives up, what was seen so far did match the whole filter.
                 for _ in self._conn.execute(f"SELECT 1 FROM {plan.table} WHERE {plan.sql}", plan.params):
                     found += 1
+            return found, not self._search.gave_up
         except textsearch.GaveUp:
-            return found, False
-        return found, True
+            return max(found, len(self._seen_matches())), False
+
+    def _seen_matches(self) -> list[int]:
+        """After a text search gave up: what was looked at and matches the whole filter."""
+        if not textsearch.searches_of(self._where):
+            return []
+        plans = self._narrow_plans()
+        try:
+            return [pk for plan in plans for pk in self._pks(plan)]
+        except textsearch.GaveUp:  # another part of the filter searches too
+            return []
+
+    def _pks(self, plan: Plan) -> list[int]:
+        sql = f"SELECT t.trace_pk FROM {plan.table} WHERE {plan.sql}"
+        return [pk for (pk,) in self._conn.execute(sql, plan.params)]
+
+    def _total_without_search(self) -> int:
+        """About how many traces a search has to choose from: those that meet its narrowest equality, else all."""
+        part = select.narrow_part(self._where)
+        return Listing(self._conn, self._scope, part, self._window, self._search).total()[0]
 
     def _total_of_columns(self) -> int:
         equals = None if self._where is None else select.only_metadata_equals(self._where)
@@ -64,9 +94,15 @@ class Listing:
         """The trace_pks of one page, in order; several projects are merged, each read in its own order.
 
         Args:
-            total: what `total` said: it decides how to read.
+            total: about how many match: it decides how to read.
         """
-        self._search.allow_more_time()
+        gave_up_before = self._search.gave_up
+        found = self._page(sort, page, total)
+        if self._search.gave_up and not gave_up_before and len(found) < page.page_size:
+            return self._page(sort, page, total) or found  # now out of what was looked at
+        return found
+
+    def _page(self, sort: SortKey, page: OffsetPage, total: int) -> list[int]:
         plans = self._ordered_plans(sort, page, total)
         direction = "DESC" if sort.descending else "ASC"
         # SQLite takes NULL for the smallest value, so descending has it last anyway, and plain DESC can use an index.
@@ -130,9 +166,10 @@ class Listing:
     def _narrow_plans(self) -> list[Plan]:
         """Each project entered where the filter is narrowest."""
         plans = []
+        given = self._search.candidates_of(self._where)
         for project_id in self._scope.project_ids:
             entry, index = select.entry_of(self._conn, project_id, self._where)
-            plans.append(self._plan(project_id, entry, index))
+            plans.append(self._plan(project_id, entry, index, given=given))
         return plans
 
     def _ordered_plans(self, sort: SortKey, page: OffsetPage, total: int) -> list[Plan]:
@@ -140,12 +177,11 @@ class Listing:
         visible = count_visible(self._conn, self._scope, self._window if sort.field.name == "start_time" else Window())
         wanted = page.offset + page.page_size
         index = select.walk_index(sort, wanted=wanted, total=total, all_visible=visible)
-        if index is None or self._search.candidates_of(self._where) is not None:
+        if index is None or self._search.candidates_of(self._where, textsearch.PAGE_GIVEN_MAX) is not None:
             return self._narrow_plans()
-        return [self._plan(project_id, Entry.INDEX, index) for project_id in self._scope.project_ids]
+        return [self._plan(project_id, Entry.INDEX, index, given=None) for project_id in self._scope.project_ids]
 
-    def _plan(self, project_id: int, entry: Entry, index: str) -> Plan:
-        given = self._search.candidates_of(self._where)
+    def _plan(self, project_id: int, entry: Entry, index: str, *, given: list[int] | None) -> Plan:
         if given is not None:
             entry = Entry.GIVEN
         made = select.plan(

@@ -133,12 +133,9 @@ class SqliteReader:
     ) -> TracePage:
         if not scope.project_ids:
             return TracePage([], 0)
-        with self._listing(scope, where, window) as (listing, conn, search):
-            total, exact = listing.total()
-            if exact and total <= page.offset:
-                return TracePage([], total)
-            pks = listing.page(sort, page, total)
-            return TracePage(_rows_of(conn, pks), max(total, len(pks)), exact and not search.gave_up)
+        with self._listing(scope, where, window) as (listing, conn, _):
+            pks, total, exact = listing.read(sort, page)
+            return TracePage(_rows_of(conn, pks), total, exact)
 
     def count_traces(self, scope: Scope, where: Expr | None, window: Window) -> int:
         if not scope.project_ids:

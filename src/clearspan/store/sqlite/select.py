@@ -69,6 +69,16 @@ def entry_of(conn: apsw.Connection, project_id: int, where: Expr | None) -> tupl
     return Entry.INDEX, index
 
 
+def narrow_part(where: Expr | None) -> Condition | None:
+    """The condition that a filter is best entered by: an equality with an index, or of metadata."""
+    for part in conjuncts(where) if where is not None else ():
+        if not isinstance(part, Condition) or part.operator not in _POSITIVE:
+            continue
+        if part.field.name in _EQUALITY_INDEX or part.field.type is FieldType.METADATA:
+            return part
+    return None
+
+
 def plan(
     scope: Scope,
     project_id: int,

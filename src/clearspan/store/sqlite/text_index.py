@@ -19,10 +19,10 @@ Why not FTS5, and what was measured: docs/adr/0010-text-signatures.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import groupby
+from itertools import compress, groupby, zip_longest
 from typing import Any, Final
 
 import apsw
@@ -58,7 +58,6 @@ LOOK_COST_SEGMENTS: Final = 20
 
 Bits = NDArray[np.uint8]
 
-_LOWER: Final = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 _MULTIPLIER: Final = 0x9E3779B1  # 2^32 / golden ratio, odd
 _SHIFT: Final = 32 - BITS.bit_length() + 1
 _JSON_ESCAPE_START: Final = re.compile(rb"\\[u/]")
@@ -99,9 +98,7 @@ def _folds_anywhere(data: bytes) -> bool:
     first = np.flatnonzero(codes[:-1] >= 0xC3)
     pairs = codes[first].astype(np.uint16) << 8 | codes[first + 1]
     chars = _folds_to_ascii()
-    return any(
-        data[at : at + 2] in chars or data[at : at + 3] in chars for at in first[_fold_leads()[pairs]].tolist()
-    )
+    return any(data[at : at + 2] in chars or data[at : at + 3] in chars for at in first[_fold_leads()[pairs]].tolist())
 
 
 @cache
@@ -126,7 +123,7 @@ def signature(records: Sequence[bytes]) -> bytes:
         SIGNATURE_BYTES bytes; bit n is bit n % 8 of byte n // 8.
     Cost: 15 µs and 7 µs a KiB.
     """
-    data = b"\n".join(records).translate(_LOWER)
+    data = b"\n".join(records).lower()  # ASCII letters only
     bits = np.zeros(BITS, np.bool_)
     bits[_hashes(data)] = True
     for variant in _variants(data):
@@ -165,7 +162,7 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     if slash:
         return b"/"
     code = int(unit, 16) if unit else 0x10000 + (int(high, 16) - 0xD800 << 10) + int(low, 16) - 0xDC00
-    return chr(code).encode("utf-8", "surrogatepass").translate(_LOWER)
+    return chr(code).encode("utf-8", "surrogatepass").lower()
 
 
 def query_bits(needle: str, *, phrase: bool = False) -> list[int]:
@@ -194,7 +191,7 @@ def _bits_by_word(needle: str, phrase: bool) -> list[list[int]]:
 def _bits_of(word: str) -> list[int]:
     folded = word.casefold()
     data = folded.encode("utf-8", "surrogatepass")
-    usable = [is_stable(char) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
+    usable = [_is_stable(char) for char in folded for _ in range(len(char.encode("utf-8", "surrogatepass")))]
     starts = [n for n in range(len(data) - GRAM_BYTES + 1) if all(usable[n : n + GRAM_BYTES])]
     return list(dict.fromkeys(_hash(data[n : n + GRAM_BYTES]) for n in starts))
 
@@ -206,24 +203,30 @@ def _spread(bits: list[int], limit: int) -> list[int]:
     return bits[::2] + bits[1::2]
 
 
-def stable_runs(needle: str, *, phrase: bool) -> list[bytes]:
-    """The pieces of a needle whose bytes a reader sees just as they are stored, in lower case."""
-    runs = "".join(char if _is_stable(char, phrase) else "\0" for char in needle.casefold()).split("\0")
+def stable_runs(word: str) -> list[bytes]:
+    """The pieces of a text whose bytes a reader sees just as they are stored, in lower case."""
+    runs = "".join(char if _is_stable(char) else "\0" for char in word.casefold()).split("\0")
     return [run.encode("utf-8", "surrogatepass") for run in runs if run]
 
 
-def may_hold(wire: bytes, runs: Sequence[bytes]) -> bool:
-    """Whether wire bytes may show a text with these runs: False is certain. Cost: 1 µs a KiB."""
-    data = wire.translate(_LOWER)
+def may_hold(data: bytes, runs: Sequence[bytes]) -> bool:
+    """Whether wire bytes may show a text with these runs: False is certain.
+
+    Args:
+        data: wire bytes, ASCII letters in lower case (`bytes.lower`).
+    Cost: 1 µs a KiB if they hold the runs as they are, else 4 µs.
+    """
     missing = [run for run in runs if run not in data]
     return not missing or all(any(run in variant for variant in _variants(data)) for run in missing)
 
 
-def _is_stable(char: str, phrase: bool) -> bool:
+def _is_stable(char: str) -> bool:
     """Whether a reader sees the character just as it is stored."""
-    if char in '"\\\x7f\ufffd' or char < " " or (char.isspace() and not phrase):
-        return False
-    return char not in _varying_characters()
+    return char >= " " and char not in '"\\\x7f\ufffd' and char not in _varying_characters()
+
+
+Ranges = tuple[tuple[int, int], ...]
+"""First and last block_no of each run of blocks."""
 
 
 @dataclass(frozen=True)
@@ -232,13 +235,19 @@ class Candidates:
 
     trace_pks: NDArray[np.int64]  # newest first; empty when unfiltered
     unfiltered: bool = False  # the needle has no usable gram: every trace is a candidate
+    blocks: Mapping[int, Ranges] = field(default_factory=dict)  # of traces with rows: where the needle may be
 
     def __contains__(self, trace_pk: int) -> bool:
-        return self.unfiltered or trace_pk in self._set
+        if self.unfiltered:
+            return True
+        return trace_pk < len(self._flags) and self._flags[trace_pk] == 1
 
     @cached_property
-    def _set(self) -> frozenset[int]:
-        return frozenset(self.trace_pks.tolist())
+    def _flags(self) -> bytes:
+        """A byte for each trace_pk: a common needle leaves too many of them for a set."""
+        flags = np.zeros(int(self.trace_pks[0]) + 1 if len(self.trace_pks) else 0, np.uint8)
+        flags[self.trace_pks] = 1
+        return flags.tobytes()
 
 
 def candidates(conn: apsw.Connection, needle: str, *, phrase: bool = False, limit: int | None = None) -> Candidates:
@@ -247,24 +256,27 @@ def candidates(conn: apsw.Connection, needle: str, *, phrase: bool = False, limi
     Args:
         phrase: see `query_bits`; True leaves far fewer candidates for several words.
         limit: at most so many, the newest.
-    Cost: per bit 20 µs a thousand traces; about 1 µs a staged signature. Few needles need more than four bits.
+    Cost: per bit 20 µs a thousand traces; about 1 µs a staged signature or piece. Few needles need more than four
+        bits.
     """
-    bits = query_bits(needle, phrase=phrase)
+    words = _bits_by_word(needle, phrase)
+    bits = list(dict.fromkeys(bit for at in zip_longest(*words) for bit in at if bit is not None))
     if not bits:
         return Candidates(np.zeros(0, np.int64), unfiltered=True)
     segments = np.array([s for (s,) in conn.execute("SELECT segment FROM text_segment ORDER BY 1")], np.int64)
-    rows: list[Bits] = []
+    read: dict[int, Bits] = {}
     hit = np.full((len(segments), _ROW_BYTES), 0xFF, np.uint8)
     for bit in bits:
-        rows.append(_sealed_row(conn, bit, len(segments)))
-        hit &= rows[-1]
+        read[bit] = _sealed_row(conn, bit, len(segments))
+        hit &= read[bit]
         # Reading one more bit would cost more than looking at the false candidates that it spares.
         if int(np.bitwise_count(hit).sum()) * LOOK_COST_SEGMENTS <= len(segments):
             break
     at, column = np.nonzero(np.unpackbits(hit, axis=1, bitorder="little"))
     sealed = segments[at] * SEGMENT_TRACES + column
-    found = np.union1d(sealed, _staged_candidates(conn, bits, segments, rows))[::-1]
-    return Candidates(found[:limit])
+    staged = _Staged.read(conn, bits)
+    found, blocks = staged.candidates(words, staged.sealed_bits(segments, read))
+    return Candidates(np.union1d(sealed, found)[::-1][:limit], blocks=blocks)
 
 
 def _sealed_row(conn: apsw.Connection, bit: int, segments: int) -> Bits:
@@ -281,31 +293,73 @@ def _sealed_row(conn: apsw.Connection, bit: int, segments: int) -> Bits:
     return np.frombuffer(data, np.uint8).reshape(segments, _ROW_BYTES)
 
 
-def _staged_candidates(
-    conn: apsw.Connection, bits: Sequence[int], segments: NDArray[np.int64], rows: Sequence[Bits]
-) -> NDArray[np.int64]:
-    """Traces with staged signatures that, together with what is sealed of them, have all the bits.
+@dataclass(frozen=True)
+class _Staged:
+    """Some bits of every row of text_doc, in order of trace and block."""
 
-    Of sealed bits that were not read (`rows` is shorter than `bits`) it assumes that they are set.
-    """
-    columns = ", ".join(["substr(bits, ?, 1)"] * len(bits))
-    staged: list[Any] = conn.execute(
-        f"SELECT trace_pk, {columns} FROM text_doc ORDER BY trace_pk", [bit // 8 + 1 for bit in bits]
-    ).fetchall()
-    if not staged:
-        return np.zeros(0, np.int64)
-    values = np.frombuffer(b"".join([b"".join(row[1:]) for row in staged]), np.uint8).reshape(-1, len(bits))
-    is_set = values >> np.array([bit % 8 for bit in bits], np.uint8) & 1
-    trace_pks, first = np.unique(np.array([row[0] for row in staged], np.int64), return_index=True)
-    is_set = np.maximum.reduceat(is_set, first)
-    if len(segments):
-        segment, column = np.divmod(trace_pks, SEGMENT_TRACES)
+    trace_pks: NDArray[np.int64]  # of each row
+    block_nos: NDArray[np.int64]  # the first block of each
+    is_set: dict[int, NDArray[np.bool_]]  # bit → of each row
+    first: NDArray[np.intp]  # the first row of each trace
+
+    @classmethod
+    def read(cls, conn: apsw.Connection, bits: Sequence[int]) -> _Staged:
+        columns = ", ".join(["substr(bits, ?, 1)"] * len(bits))
+        rows: list[Any] = conn.execute(
+            f"SELECT trace_pk, block_no, {columns} FROM text_doc ORDER BY trace_pk", [bit // 8 + 1 for bit in bits]
+        ).fetchall()
+        trace_pks = np.array([row[0] for row in rows], np.int64)
+        block_nos = np.array([row[1] for row in rows], np.int64) % PIECE
+        order = np.lexsort((block_nos, trace_pks))
+        values = np.frombuffer(b"".join([b"".join(row[2:]) for row in rows]), np.uint8).reshape(-1, len(bits))
+        is_set = {bit: (values[order, n] >> bit % 8 & 1).astype(np.bool_) for n, bit in enumerate(bits)}
+        _, first = np.unique(trace_pks[order], return_index=True)
+        return cls(trace_pks[order], block_nos[order], is_set, first)
+
+    def sealed_bits(self, segments: NDArray[np.int64], read: Mapping[int, Bits]) -> dict[int, NDArray[np.bool_]]:
+        """The bits of what is sealed of the same traces; those that were not read are taken to be set."""
+        segment, column = np.divmod(self.trace_pks[self.first], SEGMENT_TRACES)
+        if not len(segments):
+            return {bit: np.zeros(len(segment), np.bool_) for bit in self.is_set}
         at = np.minimum(np.searchsorted(segments, segment), len(segments) - 1)
         is_sealed = segments[at] == segment
-        for n in range(len(bits)):
-            row = rows[n][at, column // 8] >> (column % 8).astype(np.uint8) & 1 if n < len(rows) else 1
-            is_set[:, n] |= np.where(is_sealed, row, 0).astype(np.uint8)
-    return trace_pks[is_set.all(axis=1)]
+        shift = (column % 8).astype(np.uint8)
+        return {
+            bit: is_sealed & (read[bit][at, column // 8] >> shift & 1).astype(np.bool_) if bit in read else is_sealed
+            for bit in self.is_set
+        }
+
+    def candidates(
+        self, words: Sequence[Sequence[int]], sealed: Mapping[int, NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.int64], dict[int, Ranges]]:
+        """Traces that have all bits of each word in some row or in what is sealed; and in which blocks they have any.
+
+        A word, or a phrase, lies within one record, so within one row.
+        """
+        if not len(self.first):
+            return np.zeros(0, np.int64), {}
+        trace_hit = np.ones(len(self.first), np.bool_)
+        row_any = np.zeros(len(self.trace_pks), np.bool_)
+        sealed_any = np.zeros(len(self.first), np.bool_)
+        for bits in words:
+            in_row = np.logical_and.reduce([self.is_set[bit] for bit in bits])
+            in_sealed = np.logical_and.reduce([sealed[bit] for bit in bits])
+            trace_hit &= np.logical_or.reduceat(in_row, self.first) | in_sealed
+            row_any |= in_row
+            sealed_any |= in_sealed
+        ends = np.append(self.first[1:], len(self.trace_pks))
+        blocks = {
+            int(self.trace_pks[self.first[n]]): self._ranges(self.first[n], ends[n], row_any, bool(sealed_any[n]))
+            for n in np.flatnonzero(trace_hit & (ends - self.first > 1)).tolist()
+        }
+        return self.trace_pks[self.first[trace_hit]], blocks
+
+    def _ranges(self, first: int, end: int, row_any: NDArray[np.bool_], sealed: bool) -> Ranges:
+        """The blocks of one trace whose rows, or whose sealed bits, have any word."""
+        starts = self.block_nos[first:end].tolist()
+        ranges = [(0, starts[0] - 1)] if sealed else []
+        lasts = [start - 1 for start in starts[1:]] + [BLOCK_NO_MAX]
+        return (*ranges, *compress(zip(starts, lasts, strict=True), row_any[first:end]))
 
 
 def add(conn: apsw.Connection, rows: Iterable[tuple[int, int, bytes]]) -> None:
@@ -328,16 +382,19 @@ def segment_to_seal(conn: apsw.Connection) -> int | None:
     Cost: 30 ns a late signature; some ms when they are too many.
     """
     sealed_end = conn.execute("SELECT (coalesce(max(segment), -1) + 1) * ? FROM text_segment", (SEGMENT_TRACES,)).get
-    oldest = conn.execute("SELECT min(trace_pk) FROM text_doc WHERE trace_pk >= ?", (sealed_end,)).get
+    oldest = conn.execute(
+        f"SELECT trace_pk FROM text_doc WHERE trace_pk >= ? AND block_no < {PIECE} ORDER BY 1 LIMIT 1", (sealed_end,)
+    ).get
     if oldest is not None:
         newest = conn.execute("SELECT max(trace_pk) FROM text_doc").get
         segment = int(oldest) // SEGMENT_TRACES
         if (segment + 1) * SEGMENT_TRACES + SETTLED_TRACES <= newest:
             return segment
-    if conn.execute("SELECT count(*) FROM text_doc WHERE trace_pk < ?", (sealed_end,)).get <= LATE_ROWS_MAX:
+    is_late = f"trace_pk < ? AND block_no < {PIECE}"
+    if conn.execute(f"SELECT count(*) FROM text_doc WHERE {is_late}", (sealed_end,)).get <= LATE_ROWS_MAX:
         return None
     most = conn.execute(
-        "SELECT trace_pk / ? FROM text_doc WHERE trace_pk < ? GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
+        f"SELECT trace_pk / ? FROM text_doc WHERE {is_late} GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
         (SEGMENT_TRACES, sealed_end),
     ).get
     return int(most)
@@ -351,17 +408,60 @@ def seal(conn: apsw.Connection, segment: int) -> None:
     first = segment * SEGMENT_TRACES
     bounds = (first, first + SEGMENT_TRACES - 1)
     with conn:
-        by_trace = np.zeros((SEGMENT_TRACES, SIGNATURE_BYTES), np.uint8)
-        for trace_pk, bits in conn.execute(
-            "SELECT trace_pk, bits FROM text_doc WHERE trace_pk BETWEEN ? AND ?", bounds
-        ):
-            by_trace[trace_pk - first] |= np.frombuffer(bits, np.uint8)
-        rows = _transposed(by_trace)
         sealed = _read_segment(conn, segment)
+        by_trace = np.zeros((SEGMENT_TRACES, SIGNATURE_BYTES), np.uint8)
+        kept: list[tuple[int, int, bytes]] = []
+        for trace_pk, staged in groupby(_staged_rows(conn, bounds), key=lambda row: row[0]):
+            signatures = [(block_no, bits) for _, block_no, bits in staged]
+            pieces = _pieces(signatures, None if sealed is None else _column(sealed, trace_pk - first))
+            kept += [(trace_pk, PIECE + block_no, bits.tobytes()) for block_no, bits in pieces]
+            if not pieces:
+                by_trace[trace_pk - first] = np.bitwise_or.reduce([bits for _, bits in signatures])
+        rows = _transposed(by_trace)
         if sealed is not None:
             rows |= sealed
         _write_segment(conn, segment, rows, sealed)
         conn.execute("DELETE FROM text_doc WHERE trace_pk BETWEEN ? AND ?", bounds)
+        add(conn, kept)
+
+
+def _staged_rows(conn: apsw.Connection, bounds: tuple[int, int]) -> Iterator[tuple[int, int, Bits]]:
+    """(trace_pk, first block_no, signature) of what is staged of some traces, in that order."""
+    rows = conn.execute(
+        f"SELECT trace_pk, block_no % {PIECE}, bits FROM text_doc WHERE trace_pk BETWEEN ? AND ? ORDER BY 1, 2", bounds
+    )
+    for trace_pk, block_no, bits in rows:
+        yield trace_pk, block_no, np.frombuffer(bits, np.uint8)
+
+
+def _pieces(staged: Sequence[tuple[int, Bits]], sealed: Bits | None) -> list[tuple[int, Bits]]:
+    """What a large trace keeps of its staged signatures as rows: (first block_no, bits).
+
+    Args:
+        staged: in order of blocks.
+        sealed: what is sealed of the trace already.
+    Returns:
+        Neighbours merged as far as they stay telling; nothing for a trace whose one signature tells enough.
+    """
+    whole = np.bitwise_or.reduce([bits for _, bits in staged])
+    if _bit_count(whole if sealed is None else whole | sealed) <= LARGE_BITS:
+        return []
+    pieces: list[tuple[int, Bits]] = []
+    for block_no, bits in staged:
+        if pieces and _bit_count(pieces[-1][1] | bits) <= PIECE_BITS:
+            pieces[-1] = pieces[-1][0], pieces[-1][1] | bits
+        else:
+            pieces.append((block_no, bits))
+    return pieces if len(pieces) > 1 or (sealed is not None and sealed.any()) else []
+
+
+def _bit_count(bits: Bits) -> int:
+    return int(np.bitwise_count(bits).sum())
+
+
+def _column(rows: Bits, column: int) -> Bits:
+    """The signature of one trace of a sealed segment."""
+    return np.packbits(rows[:, column // 8] >> np.uint8(column % 8) & 1, bitorder="little")
 
 
 def _transposed(by_trace: Bits) -> Bits:

@@ -2,36 +2,45 @@
 
 The filter compiler writes `text_match(t.trace_pk, operator, needle)`. Here that function gets its meaning: a trace
 whose signature lacks the needle's grams is no match; any other is unpacked and looked at. So a hit is always a
-real one. Most false candidates are told by their unpacked bytes (30 µs), without decoding spans. A search for a
-common text in a large store would unpack the whole store to count: it gives up after a while, newest traces first,
-and the page then says that its total is a floor.
+real one. Looking ends at the first record that decides; most false candidates are told by their unpacked bytes,
+without decoding a span, and of a large trace only those blocks are unpacked whose signatures have the grams. A search
+for a common text in a large store would still unpack the whole store to count: it gives up after a while, the page's
+traces first, and the page then says that its total is a floor.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import apsw
+import numpy as np
 
-from clearspan.ingest.detail import searchable_text
-from clearspan.ingest.payload import parse_block, record_bytes, unpack_block
+from clearspan.ingest.detail import text_of
+from clearspan.ingest.payload import BlockRecord, parse_block, unpack_block
 from clearspan.query.ast import Condition, Expr, conjuncts
 from clearspan.query.fields import FieldType
-from clearspan.query.operators import Operator, casefold, text_matches
+from clearspan.query.operators import Operator, casefold
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
 
-LOOK_S_MAX = 0.8
-"""A search that has looked at traces for so long gives up: its total is a floor then, and its page may be short."""
+SEARCH_S_MAX = 0.2
+"""A request that has searched for so long gives up: its total is a floor then, and its page may be short."""
 HITS_ENOUGH = 100
-"""With so many found, a search for a common text gives up after a quarter of that time."""
+"""With so many found, a search for a common text gives up after half of that time."""
 
 CANDIDATES_GIVEN_MAX = 20_000
 """Up to so many candidates a query starts from them; beyond, it walks its index and tests what it meets."""
+PAGE_GIVEN_MAX = 1_000
+"""Up to so many candidates all can be looked at in time; of more, a page looks at those that come first in its
+order."""
+
+
+_NO_PKS = np.zeros(0, np.int64)
 
 
 class GaveUp(Exception):
@@ -41,107 +50,157 @@ class GaveUp(Exception):
 class Search:
     """State of the searches of one query on one connection."""
 
-    def __init__(self, conn: apsw.Connection, *, limit_s: float | None, check: Callable[[], None]) -> None:
+    def __init__(
+        self, conn: apsw.Connection, *, limit_s: float | None, check: Callable[[], None], narrow: bool = True
+    ) -> None:
+        self._narrow = narrow
         self._conn = conn
         self._check = check
         self._limit_s = limit_s
-        self._spent_s = 0.0
+        self._began_s = math.nan  # of time.perf_counter; set by the first trace that is asked for
         self._hits = 0
         self._candidates: dict[tuple[str, bool], text_index.Candidates] = {}
-        self._verdicts: dict[tuple[int, str, str], bool] = {}  # total and page look at the same traces
+        self._verdicts: dict[tuple[int, str, str], bool] = {}  # page and total look at the same traces
         self.gave_up = False
 
-    def candidates_of(self, where: Expr | None) -> list[int] | None:
+    def candidates_of(self, where: Expr | None, limit: int = CANDIDATES_GIVEN_MAX) -> list[int] | None:
         """The few traces that can satisfy a filter by the text it must contain, newest first; None: no search, or
-        too many. After giving up: those that were looked at and do satisfy it."""
-        fewest: list[int] | None = None
-        for part in conjuncts(where) if where is not None else ():
-            if isinstance(part, Condition) and part.field.type is FieldType.SEARCH:
-                found = self._found(part.operator, str(part.values[0]))
-                if not found.unfiltered and len(found.trace_pks) <= CANDIDATES_GIVEN_MAX:
-                    pks = found.trace_pks.tolist()
-                    fewest = pks if fewest is None or len(pks) < len(fewest) else fewest
-        if fewest is not None and self.gave_up:
-            return [trace_pk for (trace_pk, _, _), verdict in self._verdicts.items() if verdict]
-        return fewest
+        more than `limit`. After giving up: those that were looked at and do satisfy it."""
+        wanted = searches_of(where)
+        if not wanted:
+            return None
+        if self.gave_up:
+            sets = [self._seen(*each) for each in wanted]
+            return sorted(set.intersection(*sets), reverse=True)
+        found = [self._found(*each) for each in wanted]
+        fewest = min((each.trace_pks for each in found if not each.unfiltered), key=len, default=None)
+        return None if fewest is None or len(fewest) > limit else fewest.tolist()
 
-    def allow_more_time(self) -> None:
-        """Start the limit anew, for another query of the same search: what was looked at is remembered."""
-        self._spent_s = 0.0
+    def _seen(self, operator: str, needle: str) -> set[int]:
+        return {pk for (pk, *each), verdict in self._verdicts.items() if verdict and each == [operator, needle]}
 
     def match(self, trace_pk: int, operator: str, needle: str) -> bool:
-        """Whether the trace's text satisfies the search; see query.operators.text_matches."""
+        """Whether the trace's text satisfies the search: what query.operators.text_matches says of all its texts."""
         known = self._verdicts.get((trace_pk, operator, needle))
         if known is not None:
             return known
-        if trace_pk not in self._found(operator, needle):
+        found = self._found(operator, needle)
+        self._stop_if_late()
+        if trace_pk not in found:
             return False
         self._check()
-        if self._is_over_limit():
-            self.gave_up = True
-            raise GaveUp
-        began = time.perf_counter()
-        verdict = text_matches(operator, needle, self._texts(trace_pk, operator, needle))
-        self._spent_s += time.perf_counter() - began
+        verdict = self._look(trace_pk, _Wanted(operator, needle), found.blocks.get(trace_pk))
         self._hits += verdict
         self._verdicts[trace_pk, operator, needle] = verdict
         return verdict
 
-    def _is_over_limit(self) -> bool:
+    def _stop_if_late(self) -> None:
         if self._limit_s is None:
-            return False
-        return self._spent_s > (self._limit_s / 4 if self._hits >= HITS_ENOUGH else self._limit_s)
+            return
+        now = time.perf_counter()
+        if math.isnan(self._began_s):
+            self._began_s = now
+        if now - self._began_s > (self._limit_s / 2 if self._hits >= HITS_ENOUGH else self._limit_s):
+            self.gave_up = True
+            raise GaveUp
 
-    def _texts(self, trace_pk: int, operator: str, needle: str) -> list[str]:
-        """The searchable texts of a trace that may count for a needle: of the records whose bytes may show it.
+    def _look(self, trace_pk: int, wanted: _Wanted, ranges: text_index.Ranges | None) -> bool:
+        """Whether the records of a trace show everything that is wanted.
 
-        Unpacked bytes tell most blocks, and in the others most records, apart without decoding a span.
+        Args:
+            ranges: the blocks that may show any of it; None: any may.
         """
-        anywhere = operator == Operator.FULL_TEXT_SEARCH  # its words may lie in different records
-        runs = text_index.stable_runs(needle, phrase=not anywhere)
-        if anywhere and not self._may_hold_anywhere(trace_pk, runs):
-            return []
-        texts: list[str] = []
-        live: set[tuple[int, str | int]] | None = None
-        for block_no, packed in self._blocks(trace_pk):
-            if not anywhere and not text_index.may_hold(packed, runs):
-                continue
-            block = parse_block(packed)
-            for record in block.records:
-                if anywhere or text_index.may_hold(record.raw, runs):
-                    live = live or self._live(trace_pk)
-                    if (block_no, record.id) in live:
-                        texts.append(searchable_text(record_bytes(block, record)))
-        return texts
+        if len(wanted.missing) > 1 and not self._may_show_all(trace_pk, wanted, ranges):
+            return False
+        for block_no, packed in self._blocks(trace_pk, ranges):
+            self._stop_if_late()  # the blocks of one trace may be gigabytes
+            here = wanted.maybe_in(packed.lower())
+            if here:
+                for record in _records_of(packed, here, wanted):
+                    if self._is_live(trace_pk, block_no, record.id):
+                        wanted.see(text_of(record.codec, record.raw))
+                        if not wanted.missing:
+                            return True
+        return not wanted.missing
 
-    def _may_hold_anywhere(self, trace_pk: int, runs: list[bytes]) -> bool:
-        missing = runs
-        for _, packed in self._blocks(trace_pk):
-            missing = [run for run in missing if not text_index.may_hold(packed, [run])]
-        return not missing
+    def _may_show_all(self, trace_pk: int, wanted: _Wanted, ranges: text_index.Ranges | None) -> bool:
+        """Whether the bytes of the trace may show everything: for words that may lie in different records."""
+        unseen = set(wanted.missing)
+        for _, packed in self._blocks(trace_pk, ranges):
+            self._stop_if_late()
+            unseen -= set(wanted.maybe_in(packed.lower()))
+            if not unseen:
+                return True
+        return False
 
-    def _blocks(self, trace_pk: int) -> Iterator[tuple[int, bytes]]:
-        first, last = block_range(trace_pk)
-        rows: list[Any] = self._conn.execute(
-            "SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last)
-        ).fetchall()
-        for block_id, data in rows:
-            yield block_id - first, unpack_block(data)
+    def _blocks(self, trace_pk: int, ranges: text_index.Ranges | None) -> Iterator[tuple[int, bytes]]:
+        zero, last = block_range(trace_pk)
+        for first_no, last_no in ranges if ranges is not None else ((0, last - zero),):
+            rows: Iterable[Any] = self._conn.execute(
+                "SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (zero + first_no, zero + last_no)
+            )
+            for block_id, data in rows:
+                yield block_id - zero, unpack_block(data)
 
-    def _live(self, trace_pk: int) -> set[tuple[int, str | int]]:
-        """(block_no, id) of each record that no later content has replaced."""
-        rows: Iterable[Any] = self._conn.execute(
-            "SELECT block_no, span_id FROM span WHERE trace_pk = ?1 "
-            "UNION ALL SELECT block_no, log_hash FROM log WHERE trace_pk = ?1",
-            (trace_pk,),
-        )
-        return {(block_no, record_id) for block_no, record_id in rows}
+    def _is_live(self, trace_pk: int, block_no: int, record_id: str | int) -> bool:
+        """Whether no later content has replaced a record."""
+        table, column = ("span", "span_id") if isinstance(record_id, str) else ("log", "log_hash")
+        sql = f"SELECT EXISTS (SELECT 1 FROM {table} WHERE trace_pk = ? AND {column} = ? AND block_no = ?)"
+        return bool(self._conn.execute(sql, (trace_pk, record_id, block_no)).get)
 
     def _found(self, operator: str, needle: str) -> text_index.Candidates:
+        if not self._narrow:
+            return text_index.Candidates(_NO_PKS, unfiltered=True)
         phrase = operator != Operator.FULL_TEXT_SEARCH
         if (needle, phrase) not in self._candidates:
             self._candidates[needle, phrase] = text_index.candidates(self._conn, needle, phrase=phrase)
         return self._candidates[needle, phrase]
+
+
+def searches_of(where: Expr | None) -> list[tuple[str, str]]:
+    """(operator, needle) of each text that every match must contain."""
+    parts = conjuncts(where) if where is not None else ()
+    return [
+        (part.operator, str(part.values[0]))
+        for part in parts
+        if isinstance(part, Condition) and part.field.type is FieldType.SEARCH
+    ]
+
+
+class _Wanted:
+    """What one look at a trace has yet to see: the needle, or each of its words."""
+
+    def __init__(self, operator: str, needle: str) -> None:
+        self._folds = operator != Operator.CONTAINS
+        folded = needle.casefold() if self._folds else needle
+        words = folded.split() if operator == Operator.FULL_TEXT_SEARCH else [folded]
+        self.missing = {word: text_index.stable_runs(word) for word in words}
+
+    def maybe_in(self, lowered: bytes) -> list[str]:
+        """The words that lowered wire bytes may show."""
+        return [word for word, runs in self.missing.items() if text_index.may_hold(lowered, runs)]
+
+    def see(self, text: str) -> None:
+        """Take out what a record's text shows."""
+        if self._folds:
+            text = text.casefold()
+        for word in [word for word in self.missing if word in text]:
+            del self.missing[word]
+
+
+def _records_of(packed: bytes, here: Sequence[str], wanted: _Wanted) -> Iterator[BlockRecord]:
+    """The records of a block that may show something wanted: first those that have it in their bytes as it is."""
+    later: list[tuple[BlockRecord, bytes]] = []
+    runs_here = [wanted.missing[word] for word in here]
+    for record in parse_block(packed).records:
+        raw = record.raw.lower()
+        if any(all(run in raw for run in runs) for runs in runs_here):
+            yield record
+        else:
+            later.append((record, raw))
+    for record, raw in later:
+        if wanted.maybe_in(raw):
+            yield record
 
 
 _searches = threading.local()
@@ -161,17 +220,23 @@ def register(conn: apsw.Connection) -> None:
 
 @contextmanager
 def searching(
-    conn: apsw.Connection, *, unlimited: bool = False, check: Callable[[], None] = lambda: None
+    conn: apsw.Connection,
+    *,
+    unlimited: bool = False,
+    check: Callable[[], None] = lambda: None,
+    narrow: bool = True,
 ) -> Iterator[Search]:
     """The searches of one query; inside, `text_match` works on this thread.
 
     Args:
         unlimited: never give up; for what must be exact.
         check: called before each trace that is looked at; raises when the whole read must end.
+        narrow: False: look at the text of every trace asked for, without the index; for a few given traces.
     """
-    search = Search(conn, limit_s=None if unlimited else LOOK_S_MAX, check=check)
+    search = Search(conn, limit_s=None if unlimited else SEARCH_S_MAX, check=check, narrow=narrow)
+    outer = getattr(_searches, "current", None)
     _searches.current = search
     try:
         yield search
     finally:
-        _searches.current = None
+        _searches.current = outer
