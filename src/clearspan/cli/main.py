@@ -21,6 +21,10 @@ COMMANDS = {
     "serve": Command("clearspan.cli.serve", "serve", "Start the server."),
     "keys": Command("clearspan.cli.keys", "app", "Make, list and revoke API keys."),
     "projects": Command("clearspan.cli.projects", "app", "List and make projects."),
+    "delete": Command("clearspan.cli.delete", "delete", "Delete traces: preview, confirmation, progress, receipt."),
+    "deletions": Command("clearspan.cli.deletions", "app", "Look at deletions, cancel or retry them, get receipts."),
+    "holds": Command("clearspan.cli.holds", "app", "Keep traces from every deletion, and let them go again."),
+    "drill": Command("clearspan.cli.drill", "drill", "Plant needles, delete them, look for them, write a report."),
     "demo": Command("clearspan.cli.demo", "app", "Load the demo into a running server."),
     "fsck": Command("clearspan.cli.fsck", "fsck", "Check every stored invariant of a data directory."),
 }
@@ -54,7 +58,7 @@ def build(wanted: str | None) -> typer.Typer:
         if isinstance(loaded, typer.Typer):
             root.add_typer(loaded, name=name, help=command.help)
         else:
-            root.command(name)(loaded)
+            root.command(name, cls=getattr(loaded, "command_class", None))(loaded)
     return root
 
 
