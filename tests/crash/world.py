@@ -70,7 +70,7 @@ class World:
         for trace_id in group.trace_ids:
             text = self._needle()
             group.needles.add(text)
-            bodies += [self._span(group.customer, trace_id, n, f"{text} {'x' * text_bytes}") for n in range(spans)]
+            bodies += [self.span(group.customer, trace_id, n, f"{text} {'x' * text_bytes}") for n in range(spans)]
         with live.client() as client:
             for at in range(0, len(bodies), SPANS_A_REQUEST):
                 answer = client.post("/api/v1/traces/ingest", json=bodies[at : at + SPANS_A_REQUEST])
@@ -88,7 +88,7 @@ class World:
     def send_late(self, live: Live, group: Group) -> None:
         """A late span for a trace that was deleted: it must be refused, and said to be."""
         with live.client() as client:
-            span = self._span(group.customer, self.rng.choice(group.trace_ids), 999, "late")
+            span = self.span(group.customer, self.rng.choice(group.trace_ids), 999, "late")
             answer = client.post("/api/v1/traces/ingest", json=[span])
         assert answer.status_code == 200, answer.text
         assert "1 spans refused" in answer.json()["message"], answer.text
@@ -107,7 +107,7 @@ class World:
     def _needle(self) -> str:
         return needle_of(self.rng.randbytes(12))
 
-    def _span(self, customer: str, trace_id: str, number: int, text: str) -> dict[str, Any]:
+    def span(self, customer: str, trace_id: str, number: int, text: str) -> dict[str, Any]:
         start_at = DAY + timedelta(seconds=number)
         return {
             "trace_unique_id": trace_id,
