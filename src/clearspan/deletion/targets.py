@@ -54,6 +54,9 @@ EXEMPT: Final = {
     "text_erase": "trace_pks; a row goes with the trace's last sealed bits",
     "text_segment": "numbers of segments of the text index",
     "store_fact": "the store's own counters",
+    "hold": "the plain request of a hold, which is erased when it is released",
+    "preview": "the plain request of a preview, which is erased when it is executed or has expired",
+    "private_note": "what people wrote about holds and deletions; erased on request",
 }
 """Tables of traces.db that hold nothing of a purged trace, and why."""
 

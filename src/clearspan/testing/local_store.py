@@ -12,7 +12,8 @@ from clearspan.files.lock import DirectoryLock
 from clearspan.files.vfs import open_reader
 from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
-from clearspan.store.sqlite.open import DATABASE, SqliteDeletionStore, SqliteStore
+from clearspan.store.sqlite.deleting import SqliteDeletionStore
+from clearspan.store.sqlite.open import DATABASE, SqliteStore
 from clearspan.store.sqlite.process import Options, Service
 from clearspan.store.sqlite.reader import SqliteReader
 
@@ -65,4 +66,4 @@ def open_local_store(data: Path, tombstone_secret: bytes = bytes(32)) -> SqliteS
     path = data / DATABASE
     writer = LocalWriter(Options(path, tombstone_secret, 2000, 16 * 2**20, 16))
     reader = SqliteReader(lambda: open_reader(path))
-    return SqliteStore(reader, writer, SqliteDeletionStore(path, reader, writer), DirectoryLock(data))  # type: ignore[arg-type]
+    return SqliteStore(reader, writer, SqliteDeletionStore(path, reader, writer, tombstone_secret), DirectoryLock(data))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Hiding and purging in traces.db: each function is one transaction of the writer's connection.
+"""Purging and settling in traces.db: each function is one transaction of the writer's connection.
 
 What is planned, in which order and whether it worked is decided in clearspan.deletion; here rows go.
 """
@@ -6,18 +6,18 @@ What is planned, in which order and whether it worked is decided in clearspan.de
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 import orjson
 
-from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Expr
-from clearspan.store.port import DeletionProgress, HideOutcome, PlannedTrace
-from clearspan.store.sqlite import select, text_index
-from clearspan.store.sqlite.rows import BLOCK_BITS, HOUR_NS, block_range
-from clearspan.store.tombstone import tombstone_key
+from clearspan.model.errors import Conflict
+from clearspan.proof.manifest import manifest_leaf
+from clearspan.store.port import DeletionProgress, HoldRow, PlannedTrace
+from clearspan.store.sqlite import deletion_rows as rows
+from clearspan.store.sqlite import holds, text_index
+from clearspan.store.sqlite.deletion_rows import CANCELLED, HIDDEN, WAITING, DeletionRow
+from clearspan.store.sqlite.rows import block_range
 
 _IN_PKS = "IN (SELECT value FROM json_each(?))"
 
@@ -29,142 +29,139 @@ _CHILDREN = {
     "metadata": f"DELETE FROM metadata WHERE trace_pk {_IN_PKS}",
 }
 
-_TRACES_LOOKED_AT = 1_000
-_SEGMENTS_A_BATCH = 12
-"""Of the text index: about 50 ms of the writer's time."""
-
-
-def hide(
-    conn: apsw.Connection,
-    secret: bytes,
-    deletion_id: str,
-    scope: Scope,
-    where: Expr | None,
-    window: Window,
-    manifest: Sequence[PlannedTrace],
-    request: bytes,
-) -> HideOutcome:
-    """See port.DeletionStore.hide. Cost: about 5 µs a trace."""
-    with conn:
-        if (known := _outcome(conn, deletion_id)) is not None:
-            return known
-        pks = orjson.dumps([planned.trace_pk for planned in manifest]).decode()
-        present = _count_present(conn, pks)
-        hidden_pks = _still_matching(conn, scope, where, window, pks)
-        outcome = HideOutcome(
-            hidden=len(hidden_pks),
-            no_longer_matching=present - len(hidden_pks),
-            already_absent=len(manifest) - present,
-        )
-        conn.execute(
-            "INSERT INTO deletion (deletion_id, request, hidden, no_longer_matching, already_absent) "
-            "VALUES (?, ?, ?, ?, ?)",
-            (deletion_id, request, *outcome[:3]),
-        )
-        deletion_no = conn.last_insert_rowid()
-        hit = [planned for planned in manifest if planned.trace_pk in hidden_pks]
-        conn.executemany(
-            "INSERT INTO manifest (deletion_no, trace_pk, project_id, trace_id) VALUES (?, ?, ?, ?)",
-            [(deletion_no, *planned) for planned in hit],
-        )
-        conn.executemany("INSERT INTO hidden VALUES (?, ?)", [(planned.trace_pk, deletion_no) for planned in hit])
-        conn.executemany(
-            "INSERT OR REPLACE INTO tombstone VALUES (?, ?)",
-            [(tombstone_key(secret, planned.project_id, planned.trace_id), deletion_no) for planned in hit],
-        )
-        _uncount(conn, deletion_no)
-    return outcome
-
-
-def _still_matching(conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, pks: str) -> set[int]:
-    found: set[int] = set()
-    for project_id in scope.project_ids:
-        plan = select.plan(scope, project_id, where, window, entry=select.Entry.GIVEN)
-        rows = conn.execute(
-            f"SELECT t.trace_pk FROM {plan.table} WHERE t.trace_pk {_IN_PKS} AND {plan.sql}", (pks, *plan.params)
-        )
-        found.update(pk for (pk,) in rows)
-    return found
-
-
-def _outcome(conn: apsw.Connection, deletion_id: str) -> HideOutcome | None:
-    row = conn.execute(
-        "SELECT hidden, no_longer_matching, already_absent FROM deletion WHERE deletion_id = ?", (deletion_id,)
-    ).fetchone()
-    return None if row is None else HideOutcome._make(row)
-
-
-def _count_present(conn: apsw.Connection, pks: str) -> int:
-    sql = f"SELECT count(*) FROM trace t WHERE t.trace_pk {_IN_PKS} AND t.trace_pk NOT IN (SELECT trace_pk FROM hidden)"
-    return int(conn.execute(sql, (pks,)).get)
-
-
-def _uncount(conn: apsw.Connection, deletion_no: int) -> None:
-    """Take the traces of a manifest out of the exact counters of what is visible."""
-    # Floor division for starts before 1970, too: SQLite's / rounds towards zero.
-    hour = f"(t.start_ns - (((t.start_ns % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS})) / {HOUR_NS}"
-    conn.execute(
-        f"INSERT INTO trace_count (project_id, hour, environment, traces) "
-        f"SELECT t.project_id, {hour}, coalesce(t.environment, ''), -count(*) "
-        "FROM manifest m JOIN trace t USING (trace_pk) WHERE m.deletion_no = ? GROUP BY 1, 2, 3 "
-        "ON CONFLICT DO UPDATE SET traces = traces + excluded.traces",
-        (deletion_no,),
-    )
-    conn.execute("DELETE FROM trace_count WHERE traces = 0")
+_PIECE_TRACES = 200
+_PIECE_ROWS = 250
+"""Rows removed between two looks at the clock, but for one trace at least."""
 
 
 def purge_batch(
-    conn: apsw.Connection, deletion_id: str, batch_no: int, *, rows_max: int
+    conn: apsw.Connection,
+    secret: bytes,
+    deletion_id: str,
+    batch_no: int,
+    *,
+    rows_max: int,
+    is_over: Callable[[], bool],
 ) -> tuple[dict[str, int], bool]:
-    """See port.DeletionStore.purge_batch. Cost: about 40 µs a row, in one transaction."""
+    """See port.DeletionStore.purge_batch. One transaction of pieces, until `rows_max` are gone or the time is over."""
     with conn:
-        deletion_no = _deletion_no(conn, deletion_id)
-        row = conn.execute(
-            "SELECT counts, more FROM purge_batch WHERE deletion_no = ? AND batch_no = ?", (deletion_no, batch_no)
+        row = rows.known(conn, deletion_id)
+        if row.phase != HIDDEN:
+            code = "cancelled" if row.phase == CANCELLED else None
+            raise Conflict("This deletion has nothing to purge.", code=code)
+        stored = conn.execute(
+            "SELECT counts, more FROM purge_batch WHERE deletion_no = ? AND batch_no = ?", (row.deletion_no, batch_no)
         ).fetchone()
-        if row is not None:
-            return orjson.loads(row[0]), bool(row[1])
-        done = conn.execute("SELECT count(*) FROM purge_batch WHERE deletion_no = ?", (deletion_no,)).get
+        if stored is not None:
+            return orjson.loads(stored[0]), bool(stored[1])
+        done = conn.execute("SELECT count(*) FROM purge_batch WHERE deletion_no = ?", (row.deletion_no,)).get
         if batch_no != done:
             raise ValueError(f"purge batch {batch_no} cannot follow {done} batches")
-        counts = _purge_some(conn, deletion_no, rows_max) or _purge_sealed_text(conn, deletion_no)
-        more = _is_unfinished(conn, deletion_no)
+        counts: Counter[str] = Counter()
+        row = _purge_traces(conn, secret, row, counts, rows_max=rows_max, is_over=is_over)
+        if not counts:
+            counts = _purge_sealed_text(conn, row.deletion_no, is_over)
+        more = rows.has_more(conn, row)
         conn.execute(
             "INSERT INTO purge_batch VALUES (?, ?, ?, ?)",
-            (deletion_no, batch_no, orjson.dumps(counts).decode(), more),
+            (row.deletion_no, batch_no, orjson.dumps(dict(counts)).decode(), more),
         )
-    return counts, more
+    return dict(counts), more
 
 
-def _deletion_no(conn: apsw.Connection, deletion_id: str) -> int:
-    row = conn.execute("SELECT deletion_no FROM deletion WHERE deletion_id = ?", (deletion_id,)).fetchone()
-    if row is None:
-        raise ValueError("no such deletion in the store")
-    return int(row[0])
-
-
-def _purge_some(conn: apsw.Connection, deletion_no: int, rows_max: int) -> dict[str, int]:
-    """Remove whole traces up to `rows_max` rows; a larger trace loses that many spans at a time."""
-    whole: list[int] = []
-    rows = 0
-    hidden: list[Any] = conn.execute(
-        "SELECT h.trace_pk, t.span_count + 4 FROM hidden h JOIN trace t USING (trace_pk) "
-        "WHERE h.deletion_no = ? ORDER BY h.trace_pk LIMIT ?",
-        (deletion_no, _TRACES_LOOKED_AT),
-    ).fetchall()
-    for trace_pk, size in hidden:
-        if rows + size > rows_max and whole:
+def _purge_traces(
+    conn: apsw.Connection,
+    secret: bytes,
+    row: DeletionRow,
+    counts: Counter[str],
+    *,
+    rows_max: int,
+    is_over: Callable[[], bool],
+) -> DeletionRow:
+    """Purge pieces of the manifest into `counts`; the row as it is then."""
+    active = holds.rows(conn)
+    left = rows_max
+    while pks := rows.next_hidden(conn, row, _PIECE_TRACES):
+        to = _purge_piece(conn, secret, row, pks, counts, active, min(left, _PIECE_ROWS), rows_max)
+        if to is not None:
+            row = row._replace(purged_to=to)
+            conn.execute("UPDATE deletion SET purged_to = ? WHERE deletion_no = ?", (to, row.deletion_no))
+        left = rows_max - counts.total()
+        if to is None or left <= 0 or is_over():
             break
-        if size > rows_max:
-            return _purge_part(conn, trace_pk, rows_max)
-        whole.append(trace_pk)
-        rows += size
-    return _purge_whole(conn, whole)
+    return row
+
+
+def _purge_piece(
+    conn: apsw.Connection,
+    secret: bytes,
+    row: DeletionRow,
+    pks: Sequence[int],
+    counts: Counter[str],
+    active: Sequence[HoldRow],
+    rows_wanted: int,
+    rows_max: int,
+) -> int | None:
+    """Move what is held to the child, and remove the first whole traces that fit; a trace larger than a whole batch
+    loses a share of its rows.
+
+    Returns:
+        The last trace that the deletion is done with; None: none is, because a large one is in hand.
+    """
+    sizes, begun = _sizes(conn, pks)
+    taken: list[int] = []
+    size = 0
+    for trace_pk in pks:
+        if taken and size + sizes[trace_pk] > rows_wanted:
+            break
+        taken.append(trace_pk)
+        size += sizes[trace_pk]
+    kept = holds.kept(conn, active, [pk for pk in taken if pk not in begun])
+    if kept:
+        _move_held(conn, secret, row, kept)
+    whole = [pk for pk in taken if pk not in kept]
+    if whole and sizes[whole[0]] > rows_max:
+        counts.update(_purge_part(conn, whole[0], rows_max))
+        is_gone = not conn.execute("SELECT EXISTS (SELECT 1 FROM hidden WHERE trace_pk = ?)", (whole[0],)).get
+        return whole[0] if is_gone else None
+    counts.update(_purge_whole(conn, whole))
+    return taken[-1]
+
+
+def _sizes(conn: apsw.Connection, pks: Sequence[int]) -> tuple[dict[int, int], set[int]]:
+    """About how many rows each hidden trace has, and those of which a part is gone already."""
+    sizes: dict[int, int] = {}
+    begun: set[int] = set()
+    for trace_pk, size, is_begun in conn.execute(
+        "SELECT h.trace_pk, t.span_count + 4, h.begun FROM hidden h JOIN trace t USING (trace_pk) "
+        f"WHERE h.trace_pk {_IN_PKS}",
+        (orjson.dumps(pks).decode(),),
+    ):
+        sizes[trace_pk] = size
+        if is_begun:
+            begun.add(trace_pk)
+    return sizes, begun
+
+
+def _move_held(conn: apsw.Connection, secret: bytes, row: DeletionRow, kept: set[int]) -> None:
+    """Hidden traces that a hold keeps by now wait in the child, still hidden."""
+    lines = [line for line in _lines_of(conn, row.deletion_no, kept) if line.trace_pk in kept]
+    rows.hand_over(conn, secret, row, lines)
+    conn.execute("UPDATE deletion SET hidden = hidden - ? WHERE deletion_no = ?", (len(lines), row.deletion_no))
+
+
+def _lines_of(conn: apsw.Connection, deletion_no: int, pks: Iterable[int]) -> list[PlannedTrace]:
+    found = conn.execute(
+        f"SELECT trace_pk, project_id, trace_id FROM manifest WHERE deletion_no = ? AND trace_pk {_IN_PKS}",
+        (deletion_no, orjson.dumps(sorted(pks)).decode()),
+    )
+    return [PlannedTrace._make(each) for each in found]
 
 
 def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> dict[str, int]:
     """A bounded share of one large trace: spans first, then logs, blocks, and in the end the rest as a whole."""
     first, last = block_range(trace_pk)
+    conn.execute("UPDATE hidden SET begun = 1 WHERE trace_pk = ?", (trace_pk,))
     for target, sql, params in (
         (
             "span",
@@ -208,31 +205,27 @@ def _purge_whole(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, i
     return counts
 
 
-def _purge_sealed_text(conn: apsw.Connection, deletion_no: int) -> dict[str, int]:
-    """Clear the bits of purged traces in the next few sealed segments, after all their rows are gone.
+def _purge_sealed_text(conn: apsw.Connection, deletion_no: int, is_over: Callable[[], bool]) -> Counter[str]:
+    """Clear the bits of purged traces in the next sealed segments, after all their rows are gone.
 
     A segment is rewritten once for all of its traces, so a deletion scattered over the store costs 4 ms a segment.
     """
-    pks = [
-        pk for (pk,) in conn.execute("SELECT trace_pk FROM text_erase WHERE deletion_no = ? ORDER BY 1", (deletion_no,))
-    ]
-    if not pks:
-        return {}
-    segments = sorted({pk // text_index.SEGMENT_TRACES for pk in pks})[:_SEGMENTS_A_BATCH]
-    now = [pk for pk in pks if pk // text_index.SEGMENT_TRACES <= segments[-1]]
-    cleared = text_index.purge(conn, now)
-    conn.execute("DELETE FROM text_erase WHERE deletion_no = ? AND trace_pk <= ?", (deletion_no, now[-1]))
-    return {"text_signature": cleared}
-
-
-def _is_unfinished(conn: apsw.Connection, deletion_no: int) -> bool:
-    return bool(
-        conn.execute(
-            "SELECT EXISTS (SELECT 1 FROM hidden WHERE deletion_no = ?1) "
-            "OR EXISTS (SELECT 1 FROM text_erase WHERE deletion_no = ?1)",
-            (deletion_no,),
-        ).get
-    )
+    cleared = 0
+    while True:
+        first = conn.execute("SELECT min(trace_pk) FROM text_erase WHERE deletion_no = ?", (deletion_no,)).get
+        if first is None:
+            break
+        end = (first // text_index.SEGMENT_TRACES + 1) * text_index.SEGMENT_TRACES
+        bounds = (deletion_no, end)
+        pks = [
+            pk
+            for (pk,) in conn.execute("SELECT trace_pk FROM text_erase WHERE deletion_no = ? AND trace_pk < ?", bounds)
+        ]
+        cleared += text_index.purge(conn, pks)
+        conn.execute("DELETE FROM text_erase WHERE deletion_no = ? AND trace_pk < ?", bounds)
+        if is_over():
+            break
+    return Counter({"text_signature": cleared} if cleared else {})
 
 
 def _run(conn: apsw.Connection, sql: str, params: Sequence[object]) -> int:
@@ -246,84 +239,89 @@ def _run_many(conn: apsw.Connection, sql: str, rows: Iterable[Sequence[object]])
     return conn.total_changes() - before
 
 
-def settle(conn: apsw.Connection, deletion_id: str) -> None:
-    """The transaction of port.DeletionStore.settle; emptying the write-ahead log is the caller's next step.
+def settle_some(
+    conn: apsw.Connection, secret: bytes, deletion_id: str, above: int, *, rows_max: int, is_over: Callable[[], bool]
+) -> int | None:
+    """One transaction of port.DeletionStore.settle: the next manifest rows lose their ids and get their leaves; the
+    last one erases the request. Emptying the write-ahead log is the caller's next step.
 
-    A repeat changes nothing and writes nothing.
+    Args:
+        above: the last trace_pk of the transaction before; -1 begins.
+    Returns:
+        The last trace_pk that is done; None when all are. A repeat changes and writes nothing.
     """
     with conn:
-        deletion_no = _deletion_no(conn, deletion_id)
-        if conn.execute("SELECT settled FROM deletion WHERE deletion_no = ?", (deletion_no,)).get:
-            return
-        if _is_unfinished(conn, deletion_no):
+        row = rows.known(conn, deletion_id)
+        if row.settled:
+            return None
+        if row.phase != HIDDEN or rows.has_more(conn, row):
             raise ValueError("the purge of that deletion is not finished")
-        conn.execute("UPDATE deletion SET request = NULL, settled = 1 WHERE deletion_no = ?", (deletion_no,))
-        conn.execute("UPDATE manifest SET project_id = NULL, trace_id = NULL WHERE deletion_no = ?", (deletion_no,))
+        salt = row.salt(secret)
+        lines = rows.manifest_lines(conn, row.deletion_no, above=above, limit=rows_max)
+        done = 0
+        while done < len(lines):
+            piece = lines[done : done + _PIECE_ROWS]
+            conn.executemany(
+                "UPDATE manifest SET project_id = NULL, trace_id = NULL, leaf = ? "
+                "WHERE deletion_no = ? AND trace_pk = ?",
+                (
+                    (manifest_leaf(salt, line.project_id, line.trace_id), row.deletion_no, line.trace_pk)
+                    for line in piece
+                ),
+            )
+            done += len(piece)
+            if is_over():
+                break
+        if done < len(lines) or len(lines) == rows_max:
+            return lines[done - 1].trace_pk
+        conn.execute(
+            "UPDATE deletion SET request = NULL, settled = 1, manifest_salt = ? WHERE deletion_no = ?",
+            (salt, row.deletion_no),
+        )
+    return None
 
 
-def progress(conn: apsw.Connection, deletion_id: str) -> DeletionProgress | None:
+def progress(conn: apsw.Connection, secret: bytes, deletion_id: str) -> DeletionProgress | None:
     """See port.DeletionStore.progress."""
-    row = conn.execute(
-        "SELECT deletion_no, hidden, no_longer_matching, already_absent, request, settled, late_refused "
-        "FROM deletion WHERE deletion_id = ?",
-        (deletion_id,),
-    ).fetchone()
+    row = rows.find(conn, deletion_id)
     if row is None:
         return None
-    deletion_no, hidden, no_longer_matching, already_absent, request, settled, late_refused = row
     purged: Counter[str] = Counter()
     batches = 0
-    for (counts,) in conn.execute("SELECT counts FROM purge_batch WHERE deletion_no = ?", (deletion_no,)):
+    for (counts,) in conn.execute("SELECT counts FROM purge_batch WHERE deletion_no = ?", (row.deletion_no,)):
         purged.update(orjson.loads(counts))
         batches += 1
+    child = rows.child_of(conn, deletion_id)
     return DeletionProgress(
-        outcome=HideOutcome(hidden, no_longer_matching, already_absent),
-        request=request,
+        outcome=row.outcome,
+        request=conn.execute("SELECT request FROM deletion WHERE deletion_no = ?", (row.deletion_no,)).get,
         batches=batches,
-        more=_is_unfinished(conn, deletion_no),
+        more=rows.has_more(conn, row),
         purged=dict(purged),
-        settled=bool(settled),
-        late_refused=late_refused,
+        settled=bool(row.settled),
+        late_refused=row.late_refused,
+        cancelled=row.phase == CANCELLED,
+        child_id=None if child is None else child.deletion_id,
+        held_traces=row.outcome.held,
+        manifest_salt=row.salt(secret),
+        is_waiting=row.phase == WAITING,
     )
 
 
 def manifest(conn: apsw.Connection, deletion_id: str) -> list[PlannedTrace]:
     """See port.DeletionStore.manifest."""
-    rows = conn.execute(
-        "SELECT m.trace_pk, m.project_id, m.trace_id FROM manifest m JOIN deletion d USING (deletion_no) "
-        "WHERE d.deletion_id = ? AND d.settled = 0 ORDER BY m.trace_pk",
-        (deletion_id,),
-    )
-    return [PlannedTrace._make(row) for row in rows]
+    row = rows.find(conn, deletion_id)
+    if row is None or row.settled or row.phase == CANCELLED:
+        return []
+    return rows.manifest_lines(conn, row.deletion_no)
 
 
-_ROWS_OF = {
-    **{
-        table: f"SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN {table} ON trace_pk = wanted.value"
-        for table in ("trace", "span", "log", "context", "metadata", "hidden")
-    },
-    "block": (
-        "SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN block "
-        f"ON block_id >= wanted.value << {BLOCK_BITS} AND block_id < (wanted.value + 1) << {BLOCK_BITS}"
-    ),
-}
-
-
-def count_rows(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
-    """Rows of those traces, table by table. Of sealed text signatures it counts the traces, without reading bits."""
-    pks = orjson.dumps(sorted(set(trace_pks))).decode()
-    counts = {target: int(conn.execute(sql, (pks,)).get) for target, sql in _ROWS_OF.items()}
-    counts["text_signature"] = conn.execute(
-        "SELECT (SELECT count(*) FROM json_each(?1) AS wanted CROSS JOIN text_doc ON trace_pk = wanted.value) + "
-        "(SELECT count(*) FROM json_each(?1) WHERE value / ?2 IN (SELECT segment FROM text_segment))",
-        (pks, text_index.SEGMENT_TRACES),
-    ).get
-    return counts
-
-
-def remaining(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
-    """Rows left of those traces, table by table, with statements that share nothing with the purge's.
-
-    Cost: 20 µs a trace, and 1 ms for each sealed segment of the text index, whose bits are read.
-    """
-    return {**count_rows(conn, trace_pks), "text_signature": text_index.count(conn, trace_pks)}
+def leaves(conn: apsw.Connection, secret: bytes, deletion_id: str) -> list[bytes]:
+    """See port.DeletionStore.leaves. Cost: 1 µs a trace once settled, 4 µs before."""
+    row = rows.known(conn, deletion_id)
+    if row.phase == CANCELLED:
+        return []
+    salt = row.salt(secret)
+    found = [manifest_leaf(salt, line.project_id, line.trace_id) for line in rows.manifest_lines(conn, row.deletion_no)]
+    stored = conn.execute("SELECT leaf FROM manifest WHERE deletion_no = ? AND leaf IS NOT NULL", (row.deletion_no,))
+    return sorted([*found, *(leaf for (leaf,) in stored)])

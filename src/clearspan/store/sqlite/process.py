@@ -14,9 +14,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
@@ -25,7 +25,9 @@ from clearspan.files.vfs import Checkpointer, create_database, open_writer
 from clearspan.model.errors import ClearspanError, Overloaded
 from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
-from clearspan.store.sqlite import erase, text_index, textsearch, wire
+from clearspan.store.sqlite import text_index, textsearch, wire
+from clearspan.store.sqlite.deletion_calls import DeletionCalls
+from clearspan.store.sqlite.deletion_rows import leftovers
 from clearspan.store.sqlite.schema import migrate
 from clearspan.store.sqlite.writer import Writer
 
@@ -36,6 +38,9 @@ IDLE_S = 0.05
 """How long the socket must be silent before the process looks for background work."""
 COMMITS_A_SEAL = 2
 """Under load, one segment of the text index (248 traces) may be sealed every so many commits of up to 2,000 spans."""
+
+COMMITS_A_TRY = 64
+"""Under load, emptying the log of what was erased is tried again every so many commits: a try may wait for readers."""
 
 
 class Options(NamedTuple):
@@ -48,11 +53,16 @@ class Options(NamedTuple):
     cache_mib: int
 
 
-class Service:
+class Service(DeletionCalls):
     """The writer's calls, by name, on one database. Also used in-process, by tests and small tools."""
 
-    def __init__(self, options: Options) -> None:
-        """Create or open the database and bring it to this version's schema."""
+    def __init__(self, options: Options, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Create or open the database, bring it to this version's schema and tidy up after a crash.
+
+        Args:
+            monotonic: seconds; bounds what one transaction of a deletion takes on.
+        """
+        self.monotonic = monotonic
         create_database(options.path, page_size=PAGE_SIZE)
         # First of all connections: it recovers a log that a crash left behind (files/vfs.py).
         self._checkpointer = Checkpointer(options.path)
@@ -60,11 +70,16 @@ class Service:
         migrate(self.conn)
         textsearch.register(self.conn)
         self._options = options
+        self._secret = options.tombstone_secret
         self._writer = Writer(self.conn, options.tombstone_secret)
         self._commits = 0
         self._log_pages = 0
         self.conn.set_wal_hook(self._note_log_size)
         self._page_size = int(self.conn.pragma("page_size"))
+        if left := leftovers(self.conn):
+            while self.clear_leftovers(left):
+                pass
+        self.empty_log()  # what the last process erased may still be in it
 
     def _note_log_size(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
@@ -75,32 +90,12 @@ class Service:
         self._commits += 1
         return self._writer.write(batches, received_ns=received_ns)
 
-    def hide(self, *args: Any) -> Any:
-        """See port.DeletionStore.hide."""
-        fault("store.before_hide")
-        with textsearch.searching(self.conn, unlimited=True):
-            outcome = erase.hide(self.conn, self._options.tombstone_secret, *args)
-        self._writer.tombstones_exist = True
-        fault("store.after_hide")
-        return outcome
-
-    def purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
-        """See port.DeletionStore.purge_batch."""
-        fault("store.before_purge_batch")
-        answer = erase.purge_batch(self.conn, deletion_id, batch_no, rows_max=rows_max)
-        fault("store.after_purge_batch")
-        return answer
-
-    def settle(self, deletion_id: str) -> None:
-        """See port.DeletionStore.settle."""
-        erase.settle(self.conn, deletion_id)
-        fault("store.after_settle")
-
     def empty_log(self) -> bool:
         """Copy the write-ahead log into the main file and cut it to nothing; False: a reader is in the way."""
         outcome = self._checkpointer.checkpoint("truncate")
         if not outcome.busy:
             self._log_pages = 0
+            self._owes_empty_log = False
         return not outcome.busy
 
     def keep_up(self) -> None:
@@ -112,7 +107,7 @@ class Service:
     def checkpoint_if_long(self) -> None:
         """Keep the write-ahead log short; readers may delay it, but not for ever."""
         size = self._log_pages * self._page_size
-        if size > 16 * self._options.checkpoint_bytes:
+        if (self._owes_empty_log and self._commits % COMMITS_A_TRY == 0) or size > 16 * self._options.checkpoint_bytes:
             self.empty_log()
         elif size > self._options.checkpoint_bytes:
             outcome = self._checkpointer.checkpoint("passive")
@@ -123,7 +118,9 @@ class Service:
         """One bounded piece of background work; False when there is none."""
         if text_index.seal_next(self.conn):
             return True
-        if self._log_pages:
+        if self._owes_empty_log:
+            self.empty_log()
+        elif self._log_pages:
             outcome = self._checkpointer.checkpoint("passive")
             if outcome.checkpointed == outcome.log_pages:
                 self._log_pages = 0

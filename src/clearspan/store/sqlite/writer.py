@@ -16,6 +16,7 @@ from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_NO_MAX,
     HOUR_NS,
@@ -91,6 +92,8 @@ class Writer:
         self.conn = conn
         self._secret = tombstone_secret
         self._next_pk = self._reserved_pk = self._read_int("SELECT value FROM store_fact WHERE name = 'next_trace_pk'")
+        self.touched: set[int] | None = None
+        """Collects the traces that writes change, while somebody wants to know (store/sqlite/stage.py)."""
         self.tombstones_exist = bool(self._read_int("SELECT EXISTS (SELECT 1 FROM tombstone)"))
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
@@ -123,6 +126,8 @@ class Writer:
             self.tombstones_exist = tombstones_existed
             self._next_pk, self._reserved_pk = pk_state
             raise
+        if self.touched is not None:
+            self.touched.update(trace.trace_pk for trace in work)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _read_int(self, sql: str) -> int:
@@ -134,7 +139,8 @@ class Writer:
             return None
         key = tombstone_key(self._secret, project_id, trace_id)
         row = self.conn.execute(
-            "SELECT d.deletion_no, d.deletion_id FROM tombstone JOIN deletion d USING (deletion_no) WHERE key = ?",
+            "SELECT d.deletion_no, d.deletion_id FROM tombstone JOIN deletion d USING (deletion_no) "
+            f"WHERE key = ? AND d.{REFUSING}",
             (key,),
         ).fetchone()
         if row is None:

@@ -1,0 +1,389 @@
+"""The deletion side of the embedded store, as the server sees it: reads on connections of its own, writes by calls
+to the writer process, each of them short."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import apsw
+import orjson
+
+from clearspan.files.vfs import open_reader
+from clearspan.model.errors import Conflict, Overloaded
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Expr
+from clearspan.store.port import (
+    SETTLE_ROWS_MAX,
+    SUMMARIES_MAX,
+    Breakdown,
+    DeletionProgress,
+    HideOutcome,
+    HoldOutcome,
+    HoldRow,
+    PlannedTrace,
+    TraceRow,
+)
+from clearspan.store.sqlite import deletion_rows as rows
+from clearspan.store.sqlite import erase, hiding, holds, private, recount, textsearch
+from clearspan.store.sqlite.judge import Question, judge
+from clearspan.store.sqlite.reader import SqliteReader
+from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
+from clearspan.store.sqlite.stage import count_keys_by_pk
+
+LOG_EMPTY_WAIT_S = 10.0
+"""How long one `settle` waits for readers that keep the write-ahead log from being emptied."""
+LOG_EMPTY_PAUSE_S = 0.05
+"""Between two tries: each may hold the writer for as long."""
+CHUNK = 2_000
+"""Traces that are judged and staged at a time."""
+TEXT_SEARCHES_DIRECT = 20
+"""With a text search, only so few traces are judged inside the writer's transaction: each may take a millisecond."""
+STAGE_TRIES = 5
+REFRESHES_MAX = 50
+_Item = TypeVar("_Item")
+_DAY_NS = 86_400_000_000_000
+
+
+class Caller(Protocol):
+    """The writer, wherever it runs."""
+
+    def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Run a method of process.Service."""
+        ...
+
+
+class SqliteDeletionStore:
+    """port.DeletionStore; safe to call from many threads."""
+
+    def __init__(self, path: Path, reader: SqliteReader, writer: Caller, secret: bytes) -> None:
+        """
+        Args:
+            secret: the tombstone secret, the same as the writer's.
+        """
+        self.log_empty_wait_s = LOG_EMPTY_WAIT_S
+        self.direct_max = hiding.SLICE
+        """A larger manifest is staged."""
+        self._path = path
+        self._reader = reader
+        self._writer = writer
+        self._secret = secret
+        self._long = threading.Lock()  # one hide, cancel or release of many traces at a time
+
+    # -- planning ---------------------------------------------------------------------------------------------
+
+    def plan(
+        self, scope: Scope, where: Expr | None, window: Window, *, received_before_ns: int, limit: int
+    ) -> list[PlannedTrace]:
+        return self._reader.plan(scope, where, window, received_before_ns=received_before_ns, limit=limit)
+
+    def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
+        return self._reader.plan_ids(scope, trace_ids, window)
+
+    def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
+        with self._reader.snapshot() as conn:
+            return recount.count_rows(conn, trace_pks)
+
+    def count_held(self, trace_pks: Sequence[int]) -> dict[str, int]:
+        pks = sorted(set(trace_pks))
+        with self._reader.snapshot() as conn:
+            counts = {hold.hold_id: len(holds.kept_by(conn, hold, pks)) for hold in holds.rows(conn)}
+        return {hold_id: count for hold_id, count in counts.items() if count}
+
+    def held_among(self, trace_pks: Sequence[int]) -> int:
+        with self._reader.snapshot() as conn:
+            return len(holds.kept(conn, holds.rows(conn), sorted(set(trace_pks))))
+
+    def summaries(self, trace_pks: Sequence[int]) -> list[TraceRow]:
+        wanted = list(trace_pks[:SUMMARIES_MAX])
+        with self._reader.snapshot() as conn:
+            found = {
+                values[0]: trace_row(values)
+                for values in conn.execute(
+                    f"SELECT {TRACE_COLUMNS} FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?)) "
+                    "AND trace_pk NOT IN (SELECT trace_pk FROM hidden)",
+                    (orjson.dumps(wanted).decode(),),
+                )
+            }
+        return [found[pk] for pk in wanted if pk in found]
+
+    def breakdown(self, trace_pks: Sequence[int]) -> Breakdown:
+        days: Counter[int] = Counter()
+        projects: Counter[int] = Counter()
+        with self._reader.snapshot() as conn:
+            for chunk in _chunks(sorted(set(trace_pks))):
+                found = conn.execute(
+                    "SELECT project_id, start_ns FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?)) "
+                    "AND trace_pk NOT IN (SELECT trace_pk FROM hidden)",
+                    (orjson.dumps(chunk).decode(),),
+                )
+                for project_id, start_ns in found:
+                    projects[project_id] += 1
+                    days[start_ns // _DAY_NS] += 1
+        epoch = date(1970, 1, 1)
+        return Breakdown({str(epoch + timedelta(days=day)): n for day, n in sorted(days.items())}, dict(projects))
+
+    # -- hiding -----------------------------------------------------------------------------------------------
+
+    def hide(
+        self,
+        deletion_id: str,
+        scope: Scope,
+        where: Expr | None,
+        window: Window,
+        manifest: Sequence[PlannedTrace],
+        request: bytes,
+        *,
+        manifest_salt: bytes = b"",
+        exact: bool = False,
+        preview_key: bytes | None = None,
+    ) -> HideOutcome:
+        """See port.DeletionStore.hide. Cost: about 10 µs a trace, of which the writer is held up for short pieces."""
+        question = Question(scope, where, window)
+        if len(manifest) <= min(self.direct_max, TEXT_SEARCHES_DIRECT if question.searches_text else self.direct_max):
+            outcome: HideOutcome = self._writer.call(
+                "hide", deletion_id, question, list(manifest), request, manifest_salt, exact, preview_key
+            )
+            return outcome
+        with self._long:
+            for _ in range(STAGE_TRIES):
+                try:
+                    staged = self._stage(
+                        deletion_id, question, sorted(manifest), request, manifest_salt, exact, preview_key
+                    )
+                except Exception:
+                    self._drop_stage()
+                    raise
+                if staged is not None:
+                    return staged
+                self._drop_stage()
+        raise Overloaded("Holds keep being set; nothing was deleted. Try again.")
+
+    def _stage(
+        self,
+        deletion_id: str,
+        question: Question,
+        manifest: Sequence[PlannedTrace],
+        request: bytes,
+        manifest_salt: bytes,
+        exact: bool,
+        preview_key: bytes | None,
+    ) -> HideOutcome | None:
+        """Stage and activate a large hide; None: a hold was set meanwhile."""
+        call = self._writer.call
+        self._drop_stage()
+        known: HideOutcome | None = call("stage_begin", deletion_id, question, preview_key)
+        if known is not None:
+            return known
+        counts = [0, 0]
+        # The snapshot begins after the writer has begun to note what changes.
+        with (
+            self._reader.snapshot() as conn,
+            textsearch.searching(conn, unlimited=True),
+        ):
+            for chunk in _chunks(manifest):
+                judged, _ = judge(conn, question, chunk)
+                rows.check_exact(exact, hiding.outcome_of(judged))
+                keys = count_keys_by_pk(conn, [line.trace_pk for line in judged.hit])
+                hit = [(*line, *keys[line.trace_pk][1:]) for line in judged.hit]
+                call("stage_lines", deletion_id, hit, judged.held)
+                counts[0] += len(judged.no_longer_matching)
+                counts[1] += len(judged.absent)
+        while call("stage_tombstones", deletion_id):
+            pass
+        for _ in range(REFRESHES_MAX):
+            if not call("stage_refresh", deletion_id):
+                break
+        outcome: HideOutcome | None = call(
+            "stage_activate", deletion_id, request, *counts, manifest_salt, exact, preview_key
+        )
+        return outcome
+
+    def _drop_stage(self) -> None:
+        while self._writer.call("stage_drop"):
+            pass
+
+    def hide_child(self, deletion_id: str, scope: Scope, where: Expr | None, window: Window) -> HideOutcome | None:
+        question = Question(scope, where, window)
+        with self._long:
+            with self._reader.snapshot() as conn:
+                row = rows.known(conn, deletion_id)
+                if row.phase == rows.CANCELLED:
+                    raise Conflict("This deletion was cancelled.", code="cancelled")
+                if row.phase != rows.WAITING:
+                    return row.outcome
+                if not hiding.may_go(conn, row) or not _any_can_go(conn, row, question):
+                    return None
+            above = -1
+            outcome: HideOutcome | None = None
+            while outcome is None:
+                above, outcome = self._writer.call("hide_child_slice", deletion_id, question, above)
+            return outcome
+
+    def cancel(self, deletion_id: str) -> int:
+        with self._long:
+            with self._reader.snapshot() as conn:
+                row = rows.known(conn, deletion_id)
+                if row.phase != rows.CANCELLED:
+                    hiding.check_cancel(conn, row)
+                counts: Counter[rows.CountKey] = Counter()
+                for chunk in _chunks(_hidden_of_both(conn, row)):
+                    counts.update(rows.count_keys(conn, chunk))
+            freed, numbers = self._writer.call("cancel", deletion_id, dict(counts))
+            while self._writer.call("clear_leftovers", numbers):
+                pass
+        self._writer.call("empty_log")
+        return int(freed)
+
+    # -- erasing ----------------------------------------------------------------------------------------------
+
+    def progress(self, deletion_id: str) -> DeletionProgress | None:
+        with self._reader.snapshot() as conn:
+            return erase.progress(conn, self._secret, deletion_id)
+
+    def manifest(self, deletion_id: str) -> list[PlannedTrace]:
+        with self._reader.snapshot() as conn:
+            return erase.manifest(conn, deletion_id)
+
+    def leaves(self, deletion_id: str) -> list[bytes]:
+        with self._reader.snapshot() as conn:
+            return erase.leaves(conn, self._secret, deletion_id)
+
+    def purge_batch(self, deletion_id: str, batch_no: int, *, rows_max: int) -> tuple[dict[str, int], bool]:
+        answer: tuple[dict[str, int], bool] = self._writer.call("purge_batch", deletion_id, batch_no, rows_max)
+        return answer
+
+    def settle(self, deletion_id: str, *, rows_max: int = SETTLE_ROWS_MAX) -> None:
+        """See port.DeletionStore.settle. The checkpoint that empties the log starts after the erasure's commit."""
+        done_to: int | None = -1
+        while done_to is not None:
+            done_to = self._writer.call("settle_some", deletion_id, done_to, rows_max)
+        give_up_at = time.monotonic() + self.log_empty_wait_s
+        while not self._writer.call("empty_log"):
+            if time.monotonic() >= give_up_at:
+                raise Overloaded("A long read keeps the write-ahead log from being emptied.", retry_after_s=5)
+            time.sleep(LOG_EMPTY_PAUSE_S)
+
+    def remaining(self, deletion_id: str) -> dict[str, int | None]:
+        """On a connection of its own, opened for this recount only: nothing the readers hold can colour it."""
+        conn = open_reader(self._path)
+        try:
+            pks = [
+                pk
+                for (pk,) in conn.execute(
+                    "SELECT trace_pk FROM manifest WHERE deletion_no = "
+                    "(SELECT deletion_no FROM deletion WHERE deletion_id = ?)",
+                    (deletion_id,),
+                )
+            ]
+            return dict(recount.remaining(conn, pks))
+        finally:
+            conn.close()
+
+    # -- holds, previews, tombstones, notes -------------------------------------------------------------------
+
+    def add_hold(self, hold: HoldRow) -> HoldOutcome:
+        """See port.DeletionStore.add_hold. Counted on a reading connection after the hold is set. Cost O(matches)."""
+        self._writer.call("add_hold", hold)
+        stored = self.get_hold(hold.hold_id)
+        if stored is None or stored.released_ns is not None:
+            return HoldOutcome(0, 0)
+        with self._reader.snapshot() as conn:
+            hidden = holds.count_hidden(conn, stored)
+        scope, where, window = stored.scope, stored.where, stored.window
+        if stored.trace_ids is None:
+            return HoldOutcome(self._reader.count_traces(scope, where, window), hidden)
+        lines = self._reader.plan_ids(scope, stored.trace_ids, window)
+        with self._reader.snapshot() as conn:
+            return HoldOutcome(len(holds.kept_by(conn, stored, [line.trace_pk for line in lines])), hidden)
+
+    def release_hold(self, hold_id: str, released_ns: int) -> bool:
+        released: bool = self._writer.call("release_hold", hold_id, released_ns)
+        if released:
+            self._writer.call("empty_log")
+        return released
+
+    def holds(self, org_id: int | None, released: bool = False) -> list[HoldRow]:
+        with self._reader.snapshot() as conn:
+            return holds.rows(conn, org_id, released=released)
+
+    def get_hold(self, hold_id: str) -> HoldRow | None:
+        with self._reader.snapshot() as conn:
+            return holds.get(conn, hold_id)
+
+    def save_preview(self, key: bytes, body: bytes, expires_ns: int) -> None:
+        self._writer.call("save_preview", key, body, expires_ns)
+
+    def get_preview(self, key: bytes) -> bytes | None:
+        with self._reader.snapshot() as conn:
+            return private.get_preview(conn, key)
+
+    def sweep_previews(self, now_ns: int) -> int:
+        swept: int = self._writer.call("sweep_previews", now_ns)
+        if swept:
+            self._writer.call("empty_log")
+        return swept
+
+    def tombstones(self, deletion_id: str, after: bytes, limit: int) -> list[bytes]:
+        with self._reader.snapshot() as conn:
+            return private.tombstones(conn, deletion_id, after, limit)
+
+    def find_tombstone(self, project_id: int, trace_id: str) -> str | None:
+        with self._reader.snapshot() as conn:
+            return private.find_tombstone(conn, self._secret, project_id, trace_id)
+
+    def lift_tombstone(self, project_id: int, trace_id: str) -> str | None:
+        lifted: str | None = self._writer.call("lift_tombstone", project_id, trace_id)
+        return lifted
+
+    def put_note(self, ref: str, salt: bytes, body: bytes) -> None:
+        self._writer.call("put_note", ref, salt, body)
+
+    def get_note(self, ref: str) -> tuple[bytes, bytes] | None:
+        with self._reader.snapshot() as conn:
+            return private.get_note(conn, ref)
+
+    def erase_note(self, ref: str) -> bool:
+        erased: bool = self._writer.call("erase_note", ref)
+        if erased:
+            self._writer.call("empty_log")
+        return erased
+
+    def make_room(self) -> bool:
+        room: bool = self._writer.call("make_room")
+        return room
+
+
+def _any_can_go(conn: apsw.Connection, row: rows.DeletionRow, question: Question) -> bool:
+    """Whether a waiting child can hide anything, or has nothing that is held."""
+    any_held = False
+    for chunk in _chunks(rows.manifest_lines(conn, row.deletion_no)):
+        judged, _ = judge(conn, question._replace(mine_no=row.deletion_no), chunk)
+        if judged.hit:
+            return True
+        any_held = any_held or bool(judged.held)
+    return not any_held
+
+
+def _hidden_of_both(conn: apsw.Connection, row: rows.DeletionRow) -> list[int]:
+    """The hidden traces of a deletion and of its waiting child."""
+    numbers = [row.deletion_no]
+    child = rows.child_of(conn, row.deletion_id)
+    if child is not None and child.phase == rows.WAITING:
+        numbers.append(child.deletion_no)
+    found = conn.execute(
+        "SELECT m.trace_pk FROM manifest m CROSS JOIN hidden h ON h.trace_pk = m.trace_pk "
+        "WHERE m.deletion_no IN (SELECT value FROM json_each(?)) AND h.deletion_no = m.deletion_no",
+        (orjson.dumps(numbers).decode(),),
+    )
+    return [pk for (pk,) in found]
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    for start in range(0, len(items), CHUNK):
+        yield list(items[start : start + CHUNK])

@@ -1,0 +1,238 @@
+"""The writer process's calls of the deletion side: one short transaction each, repeated by the caller until done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from clearspan.faults import fault
+from clearspan.model.errors import Overloaded
+from clearspan.store.port import HideOutcome, HoldRow, PlannedTrace
+from clearspan.store.sqlite import deletion_rows as rows
+from clearspan.store.sqlite import erase, hiding, holds, private
+from clearspan.store.sqlite import stage as staging
+from clearspan.store.sqlite.deletion_rows import CountKey
+from clearspan.store.sqlite.judge import Question
+
+if TYPE_CHECKING:
+    import apsw
+
+    from clearspan.store.sqlite.writer import Writer
+
+BUSY_S_MAX = 0.03
+"""How long one transaction of a deletion works before it commits what it has."""
+ROWS_A_CALL = 4_000
+"""Manifest rows or tombstones that one call stores or clears: 10 to 20 ms."""
+
+
+class DeletionCalls:
+    """Mixed into process.Service, which sets these."""
+
+    conn: apsw.Connection
+    monotonic: Callable[[], float]
+    _secret: bytes
+    _writer: Writer
+    _stage: staging.Stage | None = None
+    _owes_empty_log: bool = False
+
+    def _timer(self) -> Callable[[], bool]:
+        """A function that says whether this transaction has worked for long enough."""
+        end = self.monotonic() + BUSY_S_MAX
+        return lambda: self.monotonic() >= end
+
+    # -- hiding
+
+    def hide(
+        self,
+        deletion_id: str,
+        question: Question,
+        manifest: Sequence[PlannedTrace],
+        request: bytes,
+        manifest_salt: bytes,
+        exact: bool,
+        preview_key: bytes | None,
+    ) -> HideOutcome:
+        """See port.DeletionStore.hide; for small manifests."""
+        fault("store.before_hide")
+        outcome = hiding.hide(
+            self.conn,
+            self._secret,
+            deletion_id,
+            question,
+            manifest,
+            request,
+            manifest_salt=manifest_salt,
+            exact=exact,
+            preview_key=preview_key,
+        )
+        self._note_tombstones(preview_key)
+        if self._stage is not None:
+            self._stage.touched.update(line.trace_pk for line in manifest)
+        fault("store.after_hide")
+        return outcome
+
+    def _note_tombstones(self, preview_key: bytes | None = None) -> None:
+        self._writer.tombstones_exist = True
+        self._owes_empty_log = self._owes_empty_log or preview_key is not None
+
+    def stage_begin(self, deletion_id: str, question: Question, preview_key: bytes | None) -> HideOutcome | None:
+        """Begin to stage a large hide; the outcome instead if it has taken place already."""
+        fault("store.before_hide")
+        if (known := rows.find(self.conn, deletion_id)) is not None:
+            return known.outcome
+        rows.check_preview(self.conn, preview_key)
+        self._stage = staging.begin(self.conn, self._secret, deletion_id, question)
+        self._writer.touched = self._stage.touched
+        return None
+
+    def stage_lines(self, deletion_id: str, hit: Sequence[staging.StagedLine], held: Sequence[PlannedTrace]) -> None:
+        """Stage judged lines."""
+        staging.add_lines(self.conn, self._secret, self._open_stage(deletion_id), hit, held)
+        fault("store.after_stage_lines")
+
+    def stage_tombstones(self, deletion_id: str) -> bool:
+        """Stage the next tombstones; whether more wait."""
+        return staging.add_tombstones(self.conn, self._open_stage(deletion_id), ROWS_A_CALL)
+
+    def stage_refresh(self, deletion_id: str) -> bool:
+        """Judge traces again that changed; whether more did."""
+        stage = self._open_stage(deletion_id)
+        try:
+            return staging.refresh(self.conn, self._secret, stage, hiding.SLICE)
+        except BaseException:
+            stage.is_stale = True
+            raise
+
+    def stage_activate(
+        self,
+        deletion_id: str,
+        request: bytes,
+        no_longer_matching: int,
+        already_absent: int,
+        manifest_salt: bytes,
+        exact: bool,
+        preview_key: bytes | None,
+    ) -> HideOutcome | None:
+        """Make the stage count; None: it is stale and must be begun again."""
+        stage = self._open_stage(deletion_id)
+        if stage.is_stale:
+            return None
+        fault("store.before_activate")
+        try:
+            outcome = staging.activate(
+                self.conn,
+                self._secret,
+                stage,
+                request,
+                no_longer_matching=no_longer_matching,
+                already_absent=already_absent,
+                manifest_salt=manifest_salt,
+                exact=exact,
+                preview_key=preview_key,
+            )
+        except BaseException:
+            stage.is_stale = True  # what it remembers may be ahead of what is stored
+            raise
+        self._end_stage()
+        self._note_tombstones(preview_key)
+        fault("store.after_hide")
+        return outcome
+
+    def stage_drop(self) -> bool:
+        """Forget the stage, if there is one, and remove some of its rows; whether more are left."""
+        self._end_stage()
+        staged = [no for (no,) in self.conn.execute(f"SELECT deletion_no FROM deletion WHERE phase = {rows.STAGED}")]
+        return bool(staged) and rows.clear_leftovers(self.conn, self._secret, staged, ROWS_A_CALL)
+
+    def _end_stage(self) -> None:
+        self._stage = self._writer.touched = None
+
+    def _open_stage(self, deletion_id: str) -> staging.Stage:
+        if self._stage is None or self._stage.deletion_id != deletion_id:
+            raise Overloaded("The deletion was interrupted before it hid anything.")
+        return self._stage
+
+    def hide_child_slice(self, deletion_id: str, question: Question, above: int) -> tuple[int, HideOutcome | None]:
+        """See hiding.hide_child_slice."""
+        answer = hiding.hide_child_slice(self.conn, self._secret, deletion_id, question, above, is_over=self._timer())
+        self._writer.tombstones_exist = True
+        return answer
+
+    def cancel(self, deletion_id: str, counts: Mapping[CountKey, int]) -> tuple[int, list[int]]:
+        """See hiding.cancel."""
+        answer = hiding.cancel(self.conn, deletion_id, counts)
+        self._owes_empty_log = True
+        fault("store.after_cancel")
+        return answer
+
+    def clear_leftovers(self, deletion_nos: Sequence[int]) -> bool:
+        """Remove some rows of cancelled deletions; whether more are left."""
+        return rows.clear_leftovers(self.conn, self._secret, deletion_nos, ROWS_A_CALL)
+
+    # -- erasing
+
+    def purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
+        """See port.DeletionStore.purge_batch."""
+        fault("store.before_purge_batch")
+        answer = erase.purge_batch(
+            self.conn, self._secret, deletion_id, batch_no, rows_max=rows_max, is_over=self._timer()
+        )
+        fault("store.after_purge_batch")
+        return answer
+
+    def settle_some(self, deletion_id: str, above: int, rows_max: int) -> int | None:
+        """See erase.settle_some."""
+        done_to = erase.settle_some(
+            self.conn, self._secret, deletion_id, above, rows_max=rows_max, is_over=self._timer()
+        )
+        if done_to is None:
+            fault("store.after_settle")
+        return done_to
+
+    # -- holds, previews, tombstones, notes
+
+    def add_hold(self, hold: HoldRow) -> None:
+        """Store a hold; a hide that is being staged begins again."""
+        with self.conn:
+            holds.insert(self.conn, hold)
+        if self._stage is not None:
+            self._stage.is_stale = True
+
+    def release_hold(self, hold_id: str, released_ns: int) -> bool:
+        """See port.DeletionStore.release_hold."""
+        with self.conn:
+            released = holds.release(self.conn, hold_id, released_ns)
+        self._owes_empty_log = self._owes_empty_log or released
+        return released
+
+    def save_preview(self, key: bytes, body: bytes, expires_ns: int) -> None:
+        """See port.DeletionStore.save_preview."""
+        with self.conn:
+            private.save_preview(self.conn, key, body, expires_ns)
+
+    def sweep_previews(self, now_ns: int) -> int:
+        """See port.DeletionStore.sweep_previews."""
+        if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM preview WHERE expires_ns <= ?)", (now_ns,)).get:
+            return 0
+        with self.conn:
+            swept = private.sweep_previews(self.conn, now_ns)
+        self._owes_empty_log = True
+        return swept
+
+    def lift_tombstone(self, project_id: int, trace_id: str) -> str | None:
+        """See port.DeletionStore.lift_tombstone."""
+        with self.conn:
+            lifted = private.lift_tombstone(self.conn, self._secret, project_id, trace_id)
+        return lifted
+
+    def put_note(self, ref: str, salt: bytes, body: bytes) -> None:
+        """See port.DeletionStore.put_note."""
+        with self.conn:
+            private.put_note(self.conn, ref, salt, body)
+
+    def erase_note(self, ref: str) -> bool:
+        """See port.DeletionStore.erase_note."""
+        with self.conn:
+            erased = private.erase_note(self.conn, ref)
+        self._owes_empty_log = self._owes_empty_log or erased
+        return erased
