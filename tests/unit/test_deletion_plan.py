@@ -16,20 +16,25 @@ from clearspan.deletion.plan import (
     Plan,
     canonical_request,
     job_of,
-    manifest_root,
+    parse_private,
+    parse_request,
+    plain_request,
     repeatable_id,
     request_hash,
     request_shape,
+    root_of_traces,
 )
 from clearspan.deletion.records import _FIXED
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.trace import Scope, Window
+from clearspan.proof.manifest import manifest_leaf
 from clearspan.query.ast import Condition, Group
 from clearspan.query.fields import BY_NAME, METADATA
 from clearspan.query.operators import Operator
 from clearspan.store.port import PlannedTrace
 
 SALT = b"s" * 32
+MANIFEST_SALT = b"m" * 32
 SECRET = b"k" * 32
 NEEDLES = ("anna@example.com", "plan-of-anna", "because-anna-asked", "trace-of-anna", "idem-anna")
 
@@ -55,9 +60,14 @@ def traces(*ids: str) -> tuple[PlannedTrace, ...]:
     return tuple(PlannedTrace(n, 1, trace_id) for n, trace_id in enumerate(ids, 1))
 
 
+def plan_of(asked: DeletionRequest, *planned: PlannedTrace) -> Plan:
+    root = root_of_traces(MANIFEST_SALT, planned)
+    return Plan("del_1", asked, planned, {"span": 3}, SALT, MANIFEST_SALT, root)
+
+
 def test_what_the_catalog_gets_holds_nothing_personal() -> None:
     for selection in (request().selection, ByIds(("trace-of-anna",))):
-        plan = Plan("del_1", request(selection=selection), traces("trace-of-anna"), {"span": 3}, SALT)
+        plan = plan_of(request(selection=selection), *traces("trace-of-anna"))
         job = job_of(plan, SECRET)
         for needle in NEEDLES:
             assert needle not in repr(job)
@@ -71,7 +81,7 @@ def test_the_shape_names_fields_and_operators() -> None:
 
 
 def test_the_private_bytes_tell_the_whole_request() -> None:
-    plan = Plan("del_1", request(), traces("t"), {}, SALT)
+    plan = plan_of(request(), *traces("t"))
     told = orjson.loads(plan.private_bytes())
     assert told["salt"] == SALT.hex()
     assert told["request"]["reason"] == "because-anna-asked"
@@ -80,7 +90,7 @@ def test_the_private_bytes_tell_the_whole_request() -> None:
 
 
 def test_a_plan_of_nothing_writes_nothing_private_down() -> None:
-    assert Plan("del_1", request(), (), {}, SALT).private_bytes() == b""
+    assert plan_of(request()).private_bytes() == b""
 
 
 @pytest.mark.parametrize(
@@ -89,6 +99,7 @@ def test_a_plan_of_nothing_writes_nothing_private_down() -> None:
         {"scope": Scope((1,), "prod")}, {"scope": Scope((1, 2))}, {"window": Window(1, 3)}, {"reason": None},
         {"selection": ByIds(("t",))}, {"selection": ByFilter(Group("OR", request().selection.where.children))},  # type: ignore[union-attr]
         {"requested_by": "key_2"}, {"dialect": "native"}, {"delete_all": True}, {"expected_count": 0},
+        {"not_before_ns": 1},
     ],
 )  # fmt: skip
 def test_another_request_has_other_bytes_and_hashes(change: dict[str, Any]) -> None:
@@ -122,26 +133,29 @@ def test_an_idempotency_key_is_its_callers_own() -> None:
 
 
 def test_the_scope_hash_is_salted() -> None:
-    plan = Plan("del_1", request(), (), {}, SALT)
+    plan = plan_of(request())
     assert plan.scope_hash != replace(plan, salt=SECRET).scope_hash
     assert plan.scope_hash == hmac.new(SALT, canonical_request(request()), hashlib.sha256).hexdigest()
 
 
-def test_the_manifest_root_is_rfc_9162_over_keyed_leaves() -> None:
+def test_the_manifest_root_is_rfc_9162_over_sorted_keyed_leaves() -> None:
     def leaf(trace_id: str) -> bytes:
-        keyed = hmac.new(SALT, b"\0\0\0\0\0\0\0\1" + trace_id.encode(), hashlib.sha256).digest()
-        return hashlib.sha256(b"\0" + keyed).digest()
+        return manifest_leaf(SALT, 1, trace_id)
 
     def node(left: bytes, right: bytes) -> bytes:
         return hashlib.sha256(b"\1" + left + right).digest()
 
-    assert manifest_root(SALT, ()) == hashlib.sha256(b"").digest()
-    assert manifest_root(SALT, traces("a")) == leaf("a")
-    five = node(node(node(leaf("a"), leaf("b")), node(leaf("c"), leaf("d"))), leaf("e"))
-    assert manifest_root(SALT, traces("a", "b", "c", "d", "e")) == five
-    assert manifest_root(SALT, traces("e", "c", "d", "b", "a")) == five
-    seven = node(
-        node(node(leaf("a"), leaf("b")), node(leaf("c"), leaf("d"))), node(node(leaf("e"), leaf("f")), leaf("g"))
-    )
-    assert manifest_root(SALT, traces(*"abcdefg")) == seven
-    assert manifest_root(SECRET, traces(*"abcdefg")) != seven
+    assert root_of_traces(SALT, ()) == hashlib.sha256(b"").hexdigest()
+    assert root_of_traces(SALT, traces("a")) == leaf("a").hex()
+    a, b, c, d, e = sorted(leaf(trace_id) for trace_id in "abcde")
+    five = node(node(node(a, b), node(c, d)), e).hex()
+    assert root_of_traces(SALT, traces(*"abcde")) == five
+    assert root_of_traces(SALT, traces(*"ecdba")) == five
+    assert root_of_traces(SECRET, traces(*"abcde")) != five
+
+
+@pytest.mark.parametrize("selection", [request().selection, ByIds(("a", "b")), ByFilter(None), ByIds(())])
+def test_a_request_that_was_written_down_can_be_read_again(selection: ByFilter | ByIds) -> None:
+    asked = request(selection=selection, idempotency_key=None, delete_all=True, not_before_ns=5, expected_count=3)
+    assert parse_request(plain_request(asked), 1) == replace(asked, scope=Scope((1, 2), "prod"))
+    assert parse_private(plan_of(asked, *traces("t")).private_bytes(), 1) == replace(asked, scope=Scope((1, 2), "prod"))

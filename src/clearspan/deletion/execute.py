@@ -1,69 +1,46 @@
-"""Carrying a deletion out: guard, plan, hide, then purge, settle and verify step by step, over any number of restarts.
+"""The Deleter: everything that may be asked of deletions, in one place. README.md tells the way through it.
 
-Every step is safe to repeat: its effect and its count are one transaction in the store that owns the rows, and the
-job's new state is written after the effect is known. So a process may die anywhere; the next one asks the store how
-far it came (`DeletionStore.progress`) and goes on from there.
+accept.py  guard, plan, record, hide        steps.py   purge, settle, verify, one step at a time
+worker.py  whose turn it is, waiting        acts.py    cancel, retry, lift
+watch.py   how far, how long, overdue       holds.py   what may not be deleted
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal
 
-from clearspan.deletion import plan as planning
-from clearspan.deletion.guard import AFTER_PLAN, BEFORE_PLAN
-from clearspan.deletion.job import DeletionCatalog, DeletionJob
-from clearspan.deletion.plan import Plan, freeze_plan
+from clearspan.deletion import preview as previews
+from clearspan.deletion.accept import Acceptance
+from clearspan.deletion.acts import Acts
+from clearspan.deletion.guard import check_request
+from clearspan.deletion.job import HELD, DeletionCatalog, DeletionJob, DeletionPage, DeletionQuery
+from clearspan.deletion.plan import Plan
+from clearspan.deletion.policy import Policy
+from clearspan.deletion.preview import Preview
+from clearspan.deletion.recording import move
 from clearspan.deletion.request import DeletionRequest
 from clearspan.deletion.result import DeletionResult, result_of
-from clearspan.deletion.state import FINAL, DeletionState, check_move
-from clearspan.deletion.targets import NAMES
-from clearspan.deletion.verify import Recount, recount
-from clearspan.faults import fault
+from clearspan.deletion.state import DeletionState
+from clearspan.deletion.steps import ROWS_MAX, Steps
+from clearspan.deletion.watch import DeletionStatus, why_overdue
+from clearspan.deletion.worker import Task, Worker
 from clearspan.model.clock import Clock, IdSource
-from clearspan.model.errors import ClearspanError, Conflict, NotFound, Overloaded
-from clearspan.store.port import DeletionProgress, DeletionStore, HideOutcome
+from clearspan.model.errors import Conflict, NotFound, NotPermitted, Overloaded
+from clearspan.proof.manifest import Claim, claim_of
+from clearspan.store.port import DeletionStore
 
 WAIT_S = 10.0
 """How long `delete` waits for `verified` before it answers `hidden`."""
-ROWS_MAX = 2000
-"""Rows of one purge batch: well under 100 ms of the writer's time."""
-HIDE_TRIES = 3
-REREAD_S = 0.05
-"""How often a caller who waits for a deletion that nobody here has in hand looks at its row in the Catalog."""
-ATTEMPTS_MAX = 5
-"""Failures in a row after which a deletion is called blocked. It is still tried, once a minute."""
-RETRY_S = (0.05, 0.2, 1.0, 5.0, 60.0)
-LEASE_RENEWAL_S = 10.0
-_MOVED = "lease_lost"
+LEASE_LOOK_AGAIN_S = 60.0
+WATCH_S = 0.5
+"""How often at least a watcher looks at a deletion, besides being told of each step."""
+WaitFor = Literal["none", "hidden", "verified"]
 
-_RECORDED = {state: f"deletion.after_{state.value}_recorded" for state in DeletionState}
 _log = logging.getLogger("clearspan.deletion")
 _S = DeletionState
-
-
-class _Stuck(Exception):
-    """A step could not be done; the text is a code and target names, never a value."""
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """A deletion in this process's hands."""
-
-    job: DeletionJob
-    due_s: float = 0.0  # monotonic; not before then
-    lease_s: float = float("-inf")  # monotonic: when our lease should be renewed
-    progress: DeletionProgress | None = None  # read once, then kept in step with what the batches answer
-    shares_dropped: bool = False
-    attempts: int = 0  # failures in a row
-
-    @property
-    def is_over(self) -> bool:
-        return self.job.state in FINAL
 
 
 class Deleter:
@@ -82,26 +59,32 @@ class Deleter:
         *,
         secret: bytes,
         rows_max: int = ROWS_MAX,
+        is_ingest_waiting: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
             secret: keys the hashes of idempotency keys; the instance's, from the Catalog.
-            rows_max: rows of one purge batch.
+            rows_max: rows of one purge batch at most.
+            is_ingest_waiting: whether clients wait for the writer; batches leave it some air then.
         """
         self._store = store
         self._catalog = catalog
         self._clock = clock
         self._ids = ids
-        self._secret = secret
-        self._rows_max = rows_max
-        self._tasks: dict[str, _Task] = {}
-        self._queue: deque[_Task] = deque()
-        self._changed = threading.Condition()
-        self._stepping = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closing = False
+        self._worker = Worker(clock, advance=self._advance, reread=catalog.get_deletion, housekeeping=self._keep_house)
+        self._steps = Steps(
+            store,
+            catalog,
+            clock,
+            rows_max=rows_max,
+            adopt=self._worker.adopt,
+            is_ingest_waiting=is_ingest_waiting,
+        )
+        self._acceptance = Acceptance(store, catalog, clock, ids, self._worker, secret=secret)
+        self._acts = Acts(store, catalog, ids, self._steps, self._worker)
+        self._alarmed: set[tuple[str, str]] = set()
 
-    # -- asking -----------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------------
 
     def plan(self, request: DeletionRequest) -> Plan:
         """What a request would delete, past every guard; nothing is recorded or changed.
@@ -109,52 +92,234 @@ class Deleter:
         Raises:
             InvalidFilter, Unguarded, Conflict: a guard objects.
         """
-        for check_request in BEFORE_PLAN:
-            check_request(request)
-        plan = freeze_plan(
-            self._store,
-            request,
-            deletion_id=self._attempt(request)[0] or self._ids.new_id("del"),
-            salt=self._ids.token_bytes(planning.SALT_BYTES),
-        )
-        for check_matches in AFTER_PLAN:
-            check_matches(request, len(plan.traces))
-        return plan
+        return self._acceptance.plan(request)
 
-    def delete(self, request: DeletionRequest, *, wait_s: float = WAIT_S) -> DeletionResult:
+    def preview(self, request: DeletionRequest) -> Preview:
+        """The same with samples and breakdowns, kept for a quarter of an hour under a token that executes it once.
+
+        Raises: as `plan`.
+        Cost: as `plan`, and one write of about 50 bytes a trace.
+        """
+        plan = self._acceptance.plan(replace(request, idempotency_key=None))
+        pks = [trace.trace_pk for trace in plan.traces]
+        told = self._store.breakdown(pks)
+        token = previews.render_token(self._ids.token_bytes(previews.TOKEN_BYTES))
+        expires_ns = self._clock.now_ns() + previews.LIFETIME_S * 1_000_000_000
+        self._store.save_preview(previews.token_key(token), previews.render_kept(plan, expires_ns), expires_ns)
+        return Preview(
+            plan=plan,
+            token=token,
+            expires_ns=expires_ns,
+            held=self._store.count_held(pks),
+            held_traces=self._store.held_among(pks),
+            samples=self._store.summaries(pks[: previews.SAMPLES_MAX]),
+            by_day=told.by_day,
+            by_project=told.by_project,
+        )
+
+    def delete(
+        self, request: DeletionRequest, *, wait_s: float = WAIT_S, wait_for: WaitFor = "verified"
+    ) -> DeletionResult:
         """Delete what the request names, and wait up to `wait_s` for the proof.
 
+        Args:
+            wait_for: anything but `verified` answers as soon as the traces are hidden, which is done here.
         Returns:
             The deletion as it stood then: `verified`, or `hidden`/`purged` when erasure goes on by itself.
         Raises:
             InvalidFilter, Unguarded, Conflict: a guard objects; nothing was deleted.
             Overloaded: the store cannot take it now; nothing was deleted.
-        Cost: one plan, one hide transaction, then batches of `rows_max` rows.
+        Cost: one plan, one hide, then batches of `rows_max` rows.
         """
-        deadline = self._clock.monotonic_s() + wait_s
-        for check_request in BEFORE_PLAN:
-            check_request(request)  # an idempotency key does not make a bad request good
-        task = self._repeated(request)
+        deadline = self._deadline(wait_s, wait_for)
+        check_request(request)  # an idempotency key does not make a bad request good
+        asked = self._acceptance.hash_of(request)
+        task = self._acceptance.repeated(request, lambda: asked)
         if task is None:
-            task = self._accept(self.plan(request))
-        self._wait(task, deadline)
+            keyed = None if request.idempotency_key is None else asked
+            task = self._acceptance.accept(self._acceptance.plan(request), request_hash=keyed)
+        return self._answer(task, deadline)
+
+    def delete_planned(
+        self,
+        token: str,
+        *,
+        org_id: int,
+        requested_by: str,
+        project_ids: tuple[int, ...] | None = None,
+        expected_count: int | None = None,
+        idempotency_key: str | None = None,
+        policy: Policy | None = None,
+        wait_s: float = WAIT_S,
+        wait_for: WaitFor = "verified",
+    ) -> DeletionResult:
+        """Delete exactly what a preview listed, once.
+
+        Args:
+            project_ids: what the key may touch now; a preview that reaches further is refused.
+            policy: the key's policy now.
+        Raises:
+            Conflict: `plan_used_or_unknown` (used, swept, another organisation's or key's, or never given out),
+                `plan_expired`, `plan_mismatch` (a listed trace is gone or no longer matches), or a guard's.
+            NotPermitted: the key has lost a project since.
+            Unguarded: the policy objects. In every case nothing was deleted.
+        """
+        deadline = self._deadline(wait_s, wait_for)
+        asked = self._acceptance.hash_of_token(token)
+        who = DeletionRequest(
+            org_id, requested_by, "", previews.NOWHERE, previews.NO_SELECTION, idempotency_key=idempotency_key
+        )
+        task = self._acceptance.repeated(who, lambda: asked)
+        if task is None:
+            plan = self._kept_plan(token, who)
+            request = replace(plan.request, policy=policy or plan.request.policy)
+            if expected_count is not None:
+                request = replace(request, expected_count=expected_count)
+            if project_ids is not None and not set(request.scope.project_ids) <= set(project_ids):
+                raise NotPermitted("This API key may no longer touch every project of the plan; nothing was deleted.")
+            check_request(request)
+            self._acceptance.check_matches(request, len(plan.traces))
+            keyed = None if idempotency_key is None else asked
+            task = self._acceptance.accept(
+                self._acceptance.identified(plan), request_hash=keyed, preview_key=previews.token_key(token)
+            )
+        return self._answer(task, deadline)
+
+    def _kept_plan(self, token: str, who: DeletionRequest) -> Plan:
+        """The plan under a token, as a request of the one who shows it."""
+        kept = self._store.get_preview(previews.token_key(token))
+        plan, expires_ns = (None, 0) if kept is None else previews.parse_kept(kept)
+        if plan is None or (plan.request.org_id, plan.request.requested_by) != (who.org_id, who.requested_by):
+            raise Conflict(
+                "This plan was used before or is not known; nothing was deleted.",
+                code="plan_used_or_unknown",
+                fields=("plan_token",),
+            )
+        if expires_ns <= self._clock.now_ns():
+            raise Conflict(
+                "This plan has expired; make a new preview. Nothing was deleted.",
+                code="plan_expired",
+                fields=("plan_token",),
+            )
+        request = replace(plan.request, idempotency_key=who.idempotency_key)
+        return replace(plan, request=request, salt=self._ids.token_bytes(len(plan.salt)))
+
+    def _deadline(self, wait_s: float, wait_for: WaitFor) -> float:
+        return self._clock.monotonic_s() + (wait_s if wait_for == "verified" else 0.0)
+
+    def _answer(self, task: Task, deadline: float) -> DeletionResult:
+        if (task.job.not_before_ns or 0) <= self._clock.now_ns():
+            self._worker.wait(task, deadline)
         job = task.job
         if job.hidden is None:  # a repeat that came while the first was being accepted
             job = self._catalog.get_deletion(job.deletion_id) or job
-        if job.state is _S.CANCELLED:
+        if job.hidden is None and job.state is _S.CANCELLED:
             raise Overloaded("This deletion was given up before anything was deleted; send it again.")
         if job.hidden is None:
             raise Conflict("This deletion is still being accepted.", code="deletion_in_progress")
         return result_of(job)
 
-    def status(self, deletion_id: str) -> tuple[DeletionJob, DeletionProgress | None]:
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def cancel(self, deletion_id: str, *, by: str, reason: str | None = None) -> DeletionStatus:
+        """Undo a deletion of which nothing has been purged: every trace is as before. Repeating it changes nothing.
+
+        A held remainder can be cancelled too: what the hold keeps then simply stays.
+
+        Raises:
+            NotFound: there is no such deletion.
+            Conflict: `purge_begun`, `parent_unfinished`, or `deletion_in_progress` while it is being accepted.
+        """
+        self._acts.cancel(deletion_id, by=by, reason=reason)
+        return self.status(deletion_id)
+
+    def retry(self, deletion_id: str, *, by: str) -> DeletionStatus:
+        """Take a failed deletion up again, or try a blocked one now. Raises NotFound, Conflict (`deletion_over`)."""
+        self._acts.retry(deletion_id, by=by)
+        return self.status(deletion_id)
+
+    def lift_tombstone(
+        self, org_id: int, project_id: int, trace_id: str, *, by: str, reason: str | None = None
+    ) -> str | None:
+        """Accept data of a deleted trace again. Recorded in the ledger before it is done.
+
+        Returns:
+            The deletion it belonged to; None: there was no tombstone.
+        Raises:
+            Conflict: `still_erasing`: its deletion is not verified yet.
+        """
+        return self._acts.lift_tombstone(org_id, project_id, trace_id, by=by, reason=reason)
+
+    def erase_note(self, ref: str) -> bool:
+        """Erase the private words of a ledger entry (its `private_ref`); every proof still verifies."""
+        return self._store.erase_note(ref)
+
+    def wake_held(self) -> None:
+        """Holds have changed: let every held remainder look whether it may go on."""
+        self._worker.wake(lambda task: task.job.state is _S.BLOCKED and task.job.problem == HELD)
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def status(self, deletion_id: str) -> DeletionStatus:
         """A deletion's row in the Catalog and how far the store has come with it. Raises NotFound."""
         job = self._catalog.get_deletion(deletion_id)
         if job is None:
             raise NotFound("There is no such deletion.")
-        return job, self._store.progress(deletion_id)
+        return DeletionStatus(job, self._store.progress(deletion_id))
 
-    # -- running ----------------------------------------------------------------------------------------------
+    def list_deletions(self, query: DeletionQuery) -> DeletionPage:
+        """Deletions, newest first, page by page. Raises InvalidPage for a foreign cursor."""
+        return self._catalog.list_deletions(query)
+
+    def wait_change(self, deletion_id: str, seen: tuple[int, int] | None, timeout_s: float) -> DeletionStatus:
+        """The status as soon as it differs from `seen` (`DeletionStatus.seen`), or when the time is up.
+
+        Raises NotFound.
+        """
+        deadline = self._clock.monotonic_s() + timeout_s
+        while True:
+            status = self.status(deletion_id)
+            left = deadline - self._clock.monotonic_s()
+            if status.seen != seen or left <= 0:
+                return status
+            self._worker.wait_changed(min(left, WATCH_S))
+
+    def blocked_by(self, deletion_id: str) -> dict[str, int]:
+        """hold id → how many traces of a deletion it keeps now; for a held remainder."""
+        return self._store.count_held([trace.trace_pk for trace in self._store.manifest(deletion_id)])
+
+    def receipt(self, deletion_id: str) -> str:
+        """The signed receipt (a compact JWS). Raises NotFound before the deletion is verified."""
+        found = self._catalog.receipt(deletion_id)
+        if found is None:
+            raise NotFound("There is no receipt: only a verified deletion has one.")
+        return found
+
+    def membership(self, deletion_id: str, project_id: int, trace_id: str) -> Claim | None:
+        """The proof that a trace was among those a verified deletion removed; None: it was not.
+
+        Raises NotFound before the deletion is verified. Cost: 1 µs a trace of the deletion.
+        """
+        job, progress = self.status(deletion_id)
+        if job.state is not _S.VERIFIED or progress is None or progress.manifest_salt is None:
+            raise NotFound("There is no receipt: only a verified deletion has one.")
+        return claim_of(self._store.leaves(deletion_id), progress.manifest_salt, project_id, trace_id)
+
+    def tombstones(self, deletion_id: str, after: bytes = b"", limit: int = 1000) -> list[bytes]:
+        """The next tombstone keys of a deletion above `after`."""
+        return self._store.tombstones(deletion_id, after, limit)
+
+    def overdue(self, now_ns: int | None = None) -> list[tuple[str, str]]:
+        """(deletion_id, why) of every deletion that somebody should look at; see docs/deletion.md.
+
+        Cheap: it looks at what is in hand and asks the Catalog one question.
+        """
+        now_ns, now_s = self._clock.now_ns() if now_ns is None else now_ns, self._clock.monotonic_s()
+        found = [(task.job.deletion_id, why_overdue(task, now_ns, now_s)) for task in self._worker.tasks()]
+        newer: list[tuple[str, str | None]] = [(each, "newer_version") for each in self._catalog.newer_deletions()]
+        return [(deletion_id, why) for deletion_id, why in [*found, *newer] if why is not None]
+
+    # -- running --------------------------------------------------------------------------------------------------
 
     def resume(self, *, take_over: bool = True) -> int:
         """Take up every unfinished deletion; call once at start-up, before serving. Returns how many there are.
@@ -167,305 +332,35 @@ class Deleter:
         jobs = self._catalog.unfinished_deletions()
         for job in jobs:
             mine = self._catalog.lease_deletion(job.deletion_id)
-            if mine and job.hidden is None and self._store.progress(job.deletion_id) is None:
+            if mine and self._was_never_hidden(job):
                 # Nothing was hidden, nobody was told it was, and no transaction of the dead process is left.
-                self._save(job, _S.CANCELLED, problem="interrupted_before_hiding")
+                move(self._catalog, job, _S.CANCELLED, problem="interrupted_before_hiding")
             else:
-                self._enqueue(_Task(job, due_s=self._clock.monotonic_s() + (0.0 if mine else RETRY_S[-1])))
+                self._worker.adopt(Task(job, due_s=self._clock.monotonic_s() + (0.0 if mine else LEASE_LOOK_AGAIN_S)))
         return len(jobs)
+
+    def _was_never_hidden(self, job: DeletionJob) -> bool:
+        return job.state is _S.PLANNED and job.hidden is None and self._store.progress(job.deletion_id) is None
 
     def start(self) -> None:
         """Carry deletions out in a thread of our own from now on."""
-        assert self._thread is None
-        self._thread = threading.Thread(target=self._run, name="deleter", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def close(self) -> None:
         """Stop after the step at hand. Unfinished deletions go on at the next `resume`."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._worker.close()
 
     def run_due(self, deadline: float = float("inf")) -> None:
         """Carry out, in this thread, whatever is due before the monotonic `deadline`."""
-        while self._clock.monotonic_s() < deadline:
-            task = self._next_due()
-            if task is None:
-                return
-            self._advance(task)
+        self._worker.run_due(deadline)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if self._closing:
-                    return
-                now = self._clock.monotonic_s()
-                if not any(task.due_s <= now for task in self._queue):
-                    waits = [task.due_s - now for task in self._queue]
-                    self._changed.wait(min(waits, default=None))
-                    continue
-            task = self._next_due()
-            if task is not None:
-                self._advance(task)
+    def _advance(self, task: Task) -> None:
+        self._steps.advance(task)
 
-    def _next_due(self) -> _Task | None:
-        """Take the first task whose time has come off the queue."""
-        with self._changed:
-            now = self._clock.monotonic_s()
-            for task in self._queue:
-                if task.due_s <= now:
-                    self._queue.remove(task)
-                    return task
-        return None
-
-    def _enqueue(self, task: _Task) -> None:
-        with self._changed:
-            if task.is_over:
-                self._tasks.pop(task.job.deletion_id, None)
-            else:
-                self._tasks[task.job.deletion_id] = task
-                self._queue.append(task)
-            self._changed.notify_all()
-
-    def _wait(self, task: _Task, deadline: float) -> None:
-        """Until the task is over or the deadline has passed; does the work itself while no thread does."""
-        if self._thread is None:
-            self._work_until_over(task, deadline)
-            return
-        while True:
-            in_hand = self._reread(task)
-            with self._changed:
-                left = deadline - self._clock.monotonic_s()
-                if left <= 0 or task.is_over or self._closing:
-                    return
-                self._changed.wait(left if in_hand else min(left, REREAD_S))
-
-    def _reread(self, task: _Task) -> bool:
-        """Bring up to date a task that is not the one being worked on; whether it is the one."""
-        with self._changed:
-            if task.is_over or self._tasks.get(task.job.deletion_id) is task:
-                return True
-        task.job = self._catalog.get_deletion(task.job.deletion_id) or task.job
-        return False
-
-    def _work_until_over(self, task: _Task, deadline: float) -> None:
-        while not task.is_over and self._clock.monotonic_s() < deadline:
-            due = self._next_due()
-            if due is not None:
-                self._advance(due)
-                continue
-            self._reread(task)
-            with self._changed:
-                if task in self._queue or task.job.deletion_id not in self._tasks:
-                    return  # it waits for its time, or is not ours
-                self._changed.wait(0.05)  # another caller has it in hand
-
-    # -- accepting --------------------------------------------------------------------------------------------
-
-    def _repeated(self, request: DeletionRequest) -> _Task | None:
-        """The deletion that this idempotency key already stands for."""
-        _, job = self._attempt(request)
-        return None if job is None else self._same(job, request)
-
-    def _attempt(self, request: DeletionRequest) -> tuple[str | None, DeletionJob | None]:
-        """The id that this idempotency key stands for, and its job if there is one; attempts that hid nothing
-        and were given up do not count, so that the key can be used again."""
-        for number in itertools.count():
-            deletion_id = planning.repeatable_id(self._secret, request, attempt=number)
-            job = None if deletion_id is None else self._catalog.get_deletion(deletion_id)
-            if job is None or job.state is not _S.CANCELLED or job.hidden is not None:
-                break
-        return deletion_id, job
-
-    def _same(self, job: DeletionJob, request: DeletionRequest) -> _Task:
-        if job.request_hash != planning.request_hash(self._secret, request):
-            raise Conflict(
-                "This idempotency key was used for another deletion; nothing was deleted.",
-                code="idempotency_key_reused",
-                fields=("idempotency_key",),
-            )
-        with self._changed:
-            return self._tasks.get(job.deletion_id) or _Task(job)
-
-    def _accept(self, plan: Plan) -> _Task:
-        """Record the deletion, then hide. From the hide's commit on it will be carried to its end."""
-        new = planning.job_of(plan, self._secret)
-        job = self._catalog.create_deletion(new)
-        if job.scope_hash != new.scope_hash:  # another thread was first with this idempotency key
-            return self._same(job, plan.request)
-        fault("deletion.before_hide")
-        outcome = self._hide(plan, job)
-        fault("deletion.after_hide")
-        task = _Task(self._hidden(job, outcome))
-        self._enqueue(task)
-        return task
-
-    def _hide(self, plan: Plan, job: DeletionJob) -> HideOutcome:
-        """Hide, over a lost connection to the writer too: a repeat under one deletion_id cannot act twice."""
-        request = plan.request
-        error: Exception = Overloaded()
-        for _ in range(HIDE_TRIES):
-            try:
-                return self._store.hide(
-                    plan.deletion_id, request.scope, plan.where, request.window, plan.traces, plan.private_bytes()
-                )
-            except Exception as failure:  # told apart below, when trying again has not helped
-                error = failure
-        if isinstance(error, ClearspanError):
-            # Refused, or a writer that is dead by now: what it committed is in the store, and no more will come.
-            progress = self._store.progress(plan.deletion_id)
-            if progress is not None:
-                return progress.outcome
-            self._save(job, _S.CANCELLED, problem=error.code)
-        else:
-            # Done or not, nobody can say yet: a planned job is looked after by the queue and by `resume`.
-            self._enqueue(_Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
-        raise error
-
-    def _hidden(self, job: DeletionJob, outcome: HideOutcome) -> DeletionJob:
-        return self._save(
-            job,
-            _S.HIDDEN,
-            hidden=outcome.hidden,
-            already_absent=outcome.already_absent,
-            no_longer_matching=outcome.no_longer_matching,
-        )
-
-    # -- one step ---------------------------------------------------------------------------------------------
-
-    def _advance(self, task: _Task) -> None:
-        """Take one task one step on and put it back, in whatever state that leaves it."""
-        with self._stepping:
-            try:
-                self._renew_lease(task)
-                task.job = self._steps()[task.job.state](task)
-                task.attempts, task.due_s = 0, 0.0
-            except Exception as error:  # the task's edge: whatever it was, it is counted, named and tried again
-                self._note_failure(task, error)
-        self._enqueue(task)
-
-    def _steps(self) -> dict[DeletionState, Callable[[_Task], DeletionJob]]:
-        return {
-            _S.PLANNED: self._confirm,
-            _S.HIDDEN: self._purge,
-            _S.PURGED: self._verify,
-            _S.BLOCKED: self._unblock,
-        }
-
-    def _confirm(self, task: _Task) -> DeletionJob:
-        """Find out whether a hide whose answer was lost took place."""
-        progress = self._store.progress(task.job.deletion_id)
-        if progress is None:
-            raise _Stuck("hide_unconfirmed")
-        return self._hidden(task.job, progress.outcome)
-
-    def _purge(self, task: _Task) -> DeletionJob:
-        """One batch; after the last one, recount, erase the request itself and empty the log."""
-        deletion_id = task.job.deletion_id
-        progress = task.progress or self._store.progress(deletion_id)
-        if progress is None:
-            raise _Stuck("hide_lost")
-        if not task.shares_dropped:
-            fault("deletion.before_shares")
-            self._catalog.drop_shares(task.job, self._store.manifest(deletion_id))
-            task.shares_dropped = True
-        if progress.more:
-            fault("deletion.before_batch")
-            _, more = self._store.purge_batch(deletion_id, progress.batches, rows_max=self._rows_max)
-            fault("deletion.after_batch")
-            task.progress = progress._replace(batches=progress.batches + 1, more=more)
-            return task.job
-        if not task.job.matched:
-            return self._purged(task.job)  # no row was removed and no request written down: nothing to settle
-        if not progress.settled:
-            found = recount(self._store, self._catalog, task.job)
-            if not found.is_clean:
-                return self._not_clean(task.job, found)
-            fault("deletion.before_settle")
-        # Settled says that the request is erased, not that the log was emptied after it: a reader or a crash may have
-        # come between the two. So it is said again, until both have succeeded in one call.
-        self._store.settle(deletion_id)
-        fault("deletion.after_settle")
-        return self._purged(task.job)
-
-    def _purged(self, job: DeletionJob) -> DeletionJob:
-        progress = self._store.progress(job.deletion_id)
-        if progress is None:
-            raise _Stuck("hide_lost")
-        purged = {**dict.fromkeys(NAMES, 0), **progress.purged, "share": self._catalog.drop_shares(job, ())}
-        return self._save(job, _S.PURGED, purged=purged)
-
-    def _verify(self, task: _Task) -> DeletionJob:
-        fault("deletion.before_verify")
-        found = recount(self._store, self._catalog, task.job)
-        if not found.is_clean:
-            return self._not_clean(task.job, found)
-        return self._save(task.job, _S.VERIFIED, remaining=found.remaining)
-
-    def _not_clean(self, job: DeletionJob, found: Recount) -> DeletionJob:
-        """A survivor ends the deletion as failed; a target nobody could count is tried again."""
-        if found.survivors:
-            problem = "survivors:" + ",".join(found.survivors)
-            return self._save(job, _S.FAILED, remaining=found.remaining, problem=problem)
-        raise _Stuck("uncounted:" + ",".join(found.uncounted))
-
-    def _unblock(self, task: _Task) -> DeletionJob:
-        """Try again what the store's own facts say is next. The state changes when that succeeds, not before."""
-        job = task.job
-        progress = task.progress = self._store.progress(job.deletion_id)
-        if progress is None:
-            raise _Stuck("hide_unconfirmed")
-        if job.hidden is None:
-            return self._hidden(job, progress.outcome)
-        if job.purged:
-            found = recount(self._store, self._catalog, job)
-            return self._save(job, _S.PURGED) if found.is_clean else self._not_clean(job, found)
-        moved = self._purge(task)
-        return self._save(moved, _S.HIDDEN) if moved.state is _S.BLOCKED else moved
-
-    def _note_failure(self, task: _Task, error: Exception) -> None:
-        """Count a failed step; after ATTEMPTS_MAX in a row say so in the job and the ledger. Holds no values."""
-        job = task.job
-        problem = _problem(error)
-        if problem == _MOVED:  # whoever moved it looks after it; nothing to count
-            task.job = self._catalog.get_deletion(job.deletion_id) or job
-            task.due_s = self._clock.monotonic_s() + RETRY_S[-1]
-            return
-        task.attempts += 1
-        _log.warning("deletion %s: step %s failed (%d): %s", job.deletion_id, job.state, task.attempts, problem)
-        task.due_s = self._clock.monotonic_s() + RETRY_S[min(task.attempts, len(RETRY_S)) - 1]
-        task.progress = None
-        if task.attempts >= ATTEMPTS_MAX and job.state is not _S.BLOCKED:
-            try:
-                task.job = self._save(job, _S.BLOCKED, problem=problem)
-            except Exception as second:  # the Catalog itself is the trouble: the task stays in the queue
-                _log.error("deletion %s: cannot record that it is blocked: %s", job.deletion_id, _problem(second))
-
-    # -- recording --------------------------------------------------------------------------------------------
-
-    def _save(self, job: DeletionJob, state: DeletionState, **changes: object) -> DeletionJob:
-        """Move a job to another state, durably, with its ledger row."""
-        check_move(job.state, state)
-        changes.setdefault("problem", None)
-        moved = replace(job, state=state, moves=job.moves + 1, **changes)  # type: ignore[arg-type]
-        self._catalog.move_deletion(moved, before=job.state)
-        fault(_RECORDED[state])
-        return moved
-
-    def _renew_lease(self, task: _Task) -> None:
-        now = self._clock.monotonic_s()
-        if now < task.lease_s:
-            return
-        if not self._catalog.lease_deletion(task.job.deletion_id):
-            raise Conflict("This deletion is in another server's hands.", code=_MOVED)
-        task.lease_s = now + LEASE_RENEWAL_S
-
-
-def _problem(error: Exception) -> str:
-    """An exception as a code: its message may hold values and is left out."""
-    if isinstance(error, _Stuck):
-        return str(error)
-    return error.code if isinstance(error, ClearspanError) else type(error).__name__
+    def _keep_house(self) -> None:
+        """Erase expired previews; say once of each overdue deletion that it is."""
+        self._store.sweep_previews(self._clock.now_ns())
+        overdue = set(self.overdue())
+        for deletion_id, why in sorted(overdue - self._alarmed):
+            _log.warning("deletion %s is overdue: %s", deletion_id, why)
+        self._alarmed = overdue

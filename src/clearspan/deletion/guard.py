@@ -1,14 +1,15 @@
 """What must hold before anything may be deleted: small pure functions, shared by every dialect and rule.
 
 A guard looks at the request alone (`BEFORE_PLAN`) or at the request and the number of matches (`AFTER_PLAN`), and
-raises; the first objection wins. Nothing has been recorded or changed when one does. A policy of a key or project
-is one more function of the same shape.
+raises; the first objection wins. Nothing has been recorded or changed when one does. The limits of the key that asks
+(policy.py) are guards like the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from clearspan.deletion.policy import PPM
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
 from clearspan.query.ast import Condition, Expr
@@ -67,13 +68,85 @@ def as_expected(request: DeletionRequest, matched: int) -> None:
         )
 
 
-BEFORE_PLAN: tuple[RequestGuard, ...] = (need_selection, need_bounds)
-AFTER_PLAN: tuple[MatchGuard, ...] = (within_limit, as_expected)
+def explicit_window(request: DeletionRequest) -> None:
+    """In strict mode a window that a dialect fills in by itself is an error, not a surprise."""
+    is_strict = request.strict_window or request.policy.strict_window
+    if is_strict and request.window_is_implicit and isinstance(request.selection, ByFilter):
+        raise Unguarded(
+            "A deletion by filter needs a start_time here: no default stands in for it; nothing was deleted.",
+            code="implicit_window",
+            fields=("start_time",),
+        )
+
+
+def permitted_by_policy(request: DeletionRequest) -> None:
+    """What the key's policy asks of every request, whatever it matches."""
+    policy = request.policy
+    if policy.require_reason and not (request.reason or "").strip():
+        raise Unguarded(
+            "This API key may delete only with a reason; nothing was deleted.",
+            code="reason_required",
+            fields=("reason",),
+        )
+    if policy.forbid_delete_all and request.delete_all:
+        raise Unguarded(
+            "This API key may not use delete_all; nothing was deleted.",
+            code="delete_all_forbidden",
+            fields=("delete_all",),
+        )
+
+
+def within_key_limit(request: DeletionRequest, matched: int) -> None:
+    """The most traces that one deletion of this key may match."""
+    limit = request.policy.max_traces
+    if limit is not None and matched > limit:
+        raise Unguarded(
+            f"More than {limit:,} traces match, the most that this API key may delete at once; nothing was deleted.",
+            code="key_limit_exceeded",
+        )
+
+
+def within_key_share(request: DeletionRequest, matched: int, visible: int) -> None:
+    """The largest part of what the caller can see that one deletion of this key may match.
+
+    Args:
+        visible: traces in the request's scope that reads show now.
+    """
+    share = request.policy.max_share_ppm
+    if share is not None and matched * PPM > visible * share:
+        raise Unguarded(
+            f"{matched:,} of {visible:,} traces match; this API key may delete at most {share / 10_000:g} % at once. "
+            "Nothing was deleted.",
+            code="key_share_exceeded",
+        )
+
+
+BEFORE_PLAN: tuple[RequestGuard, ...] = (need_selection, need_bounds, explicit_window, permitted_by_policy)
+AFTER_PLAN: tuple[MatchGuard, ...] = (within_key_limit, within_limit, as_expected)
+
+
+def check_request(request: DeletionRequest) -> None:
+    """Every guard that needs the request alone. Raises InvalidFilter or Unguarded."""
+    for guard in BEFORE_PLAN:
+        guard(request)
+
+
+def check_matches(request: DeletionRequest, matched: int, count_visible: Callable[[], int]) -> None:
+    """Every guard that needs the number of matches. Raises Unguarded or Conflict.
+
+    Args:
+        count_visible: asked only when the key's policy limits the share.
+    """
+    for guard in AFTER_PLAN:
+        guard(request, matched)
+    if request.policy.max_share_ppm is not None:
+        within_key_share(request, matched, count_visible())
 
 
 def plan_limit(request: DeletionRequest) -> int:
     """How many matches are worth listing: one more than this is already too many."""
-    return PLAN_MAX if request.matches_max is None else min(PLAN_MAX, request.matches_max)
+    limits = (PLAN_MAX, request.matches_max, request.policy.max_traces)
+    return min(limit for limit in limits if limit is not None)
 
 
 def is_always_true(expr: Expr) -> bool:

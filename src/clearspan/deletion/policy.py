@@ -18,7 +18,7 @@ class Policy:
     max_share_ppm: int | None = None  # most of the visible traces in the caller's scope, in millionths
     require_reason: bool = False
     forbid_delete_all: bool = False  # a filter needs a window with two ends, whatever the caller says
-    strict_window: bool = False  # a default may not stand in for a bound that the caller left out
+    strict_window: bool = False  # a default may not stand in for a start that the caller left out
 
 
 ANYTHING = Policy()

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from clearspan.deletion.plan import Plan
-from clearspan.store.port import TraceRow
+import orjson
+
+from clearspan.deletion.plan import Plan, parse_request, plain_request
+from clearspan.deletion.request import ByIds
+from clearspan.model.trace import Scope
+from clearspan.store.port import PlannedTrace, TraceRow
 
 PREFIX = "plan_"
 TOKEN_BYTES = 32
 LIFETIME_S = 15 * 60
 SAMPLES_MAX = 20
+NOWHERE = Scope(())
+NO_SELECTION = ByIds(())
+"""Scope and selection of one who shows a token and names nothing else."""
+_FAST = 1  # of zlib: ids hardly get smaller with more effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +37,17 @@ class Preview:
     token: str = field(repr=False)  # `plan_…`, shown once
     expires_ns: int
     held: dict[str, int]  # hold id → how many of the planned traces it keeps; one trace may count for several holds
-    samples: tuple[TraceRow, ...] = field(repr=False)  # at most SAMPLES_MAX, the first of the manifest
+    held_traces: int  # how many of the planned traces any hold keeps
+    samples: list[TraceRow] = field(repr=False)  # at most SAMPLES_MAX, the first of the manifest
     by_day: dict[str, int]  # ISO day (UTC) of the start → traces
     by_project: dict[int, int]  # project → traces
+
+
+class KeptPlan(NamedTuple):
+    """A preview as it was found under its token."""
+
+    plan: Plan
+    expires_ns: int
 
 
 def render_token(random_bytes: bytes) -> str:
@@ -39,4 +57,44 @@ def render_token(random_bytes: bytes) -> str:
 
 def token_key(token: str) -> bytes:
     """Under what a preview is kept: one-way, so that who reads the store cannot execute a plan."""
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def render_kept(plan: Plan, expires_ns: int) -> bytes:
+    """What the trace store keeps of a preview. Personal data. Size: about 50 bytes a trace."""
+    request = plan.request
+    body = {
+        "request": plain_request(request),
+        "org_id": request.org_id,
+        "window_is_implicit": request.window_is_implicit,
+        "end_is_implicit": request.end_is_implicit,
+        "matches_max": request.matches_max,
+        "salt": plan.salt.hex(),
+        "manifest_salt": plan.manifest_salt.hex(),
+        "manifest_root": plan.manifest_root,
+        "planned": plan.planned,
+        "expires_ns": expires_ns,
+        "traces": [list(trace) for trace in plan.traces],
+    }
+    return zlib.compress(orjson.dumps(body), _FAST)
+
+
+def parse_kept(kept: bytes) -> KeptPlan:
+    """What `render_kept` was given, without a deletion id, policy and idempotency key: those are of the execution."""
+    body = orjson.loads(zlib.decompress(kept))
+    request = replace(
+        parse_request(body["request"], body["org_id"]),
+        window_is_implicit=body["window_is_implicit"],
+        end_is_implicit=body["end_is_implicit"],
+        matches_max=body["matches_max"],
+    )
+    plan = Plan(
+        deletion_id="",
+        request=request,
+        traces=tuple([PlannedTrace._make(trace) for trace in body["traces"]]),
+        planned=body["planned"],
+        salt=bytes.fromhex(body["salt"]),
+        manifest_salt=bytes.fromhex(body["manifest_salt"]),
+        manifest_root=body["manifest_root"],
+    )
+    return KeptPlan(plan, body["expires_ns"])

@@ -1,22 +1,31 @@
 """Deletions in the Catalog: the fixed part of a job in the job table, everything that changes in its ledger rows.
 
-The last ledger row of a deletion *is* its state. Job row and ledger row change in one transaction, so what the
-ledger says and what a restart finds can never differ.
+The last ledger row of a deletion *is* its state. Job row, ledger row and, at the end, the receipt change in one
+transaction, so what the ledger says and what a restart finds can never differ.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from clearspan.catalog import jobs, ledger, shares
+from clearspan.catalog import jobs, ledger, receipts, shares
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.jobs import LEASE_S, Job
-from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.state import FINAL, DeletionState
+from clearspan.deletion import listing
+from clearspan.deletion.job import (
+    JOB_VERSION,
+    Audit,
+    Commitment,
+    DeletionJob,
+    DeletionPage,
+    DeletionQuery,
+)
+from clearspan.deletion.receipt_body import receipt_payload
+from clearspan.deletion.state import FINAL, FIRST, DeletionState
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import Conflict, NotFound
 from clearspan.store.port import PlannedTrace
@@ -26,11 +35,16 @@ _OPEN = ("ready", "running")
 _FINISHED = {DeletionState.VERIFIED: "done", DeletionState.FAILED: "failed", DeletionState.CANCELLED: "cancelled"}
 _FIXED = (
     "requested_by", "dialect", "project_ids", "shape", "scope_hash", "manifest_root", "window_start_ns",
-    "window_end_ns", "window_is_implicit", "matched", "planned", "request_hash",
+    "window_end_ns", "window_is_implicit", "matched", "planned", "request_hash", "parent_id", "not_before_ns",
+    "version",
 )  # fmt: skip
-_MOVING = ("moves", "hidden", "no_longer_matching", "already_absent", "purged", "remaining", "problem")
+_MOVING = (
+    "moves", "hidden", "no_longer_matching", "already_absent", "held", "child_id", "purged", "remaining", "problem",
+)  # fmt: skip
+_BEFORE_VERSION_2 = {"parent_id": None, "not_before_ns": None, "version": 1, "held": 0, "child_id": None}
 _SHARE = "share"
 _ERROR_CHARS = 64  # of the job's column; the ledger row has all of it
+_ALL = 2**31 - 1
 
 
 class CatalogRecords:
@@ -44,7 +58,33 @@ class CatalogRecords:
         self._claimed: dict[str, Job] = {}  # by deletion_id: the leases we hold
         self._lock = threading.Lock()
 
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def get_deletion(self, deletion_id: str) -> DeletionJob | None:
+        with self._database.read() as db:
+            return _find(db, deletion_id)
+
+    def unfinished_deletions(self) -> list[DeletionJob]:
+        with self._database.read() as db:
+            return [_deletion(db, row) for row in _open_rows(db) if not _is_newer(row)]
+
+    def newer_deletions(self) -> list[str]:
+        with self._database.read() as db:
+            return [row.id for row in _open_rows(db) if _is_newer(row)]
+
+    def list_deletions(self, query: DeletionQuery) -> DeletionPage:
+        with self._database.read() as db:
+            rows, cursor = listing.page(db, KIND, query, is_readable=lambda row: not _is_newer(row))
+            return DeletionPage([_deletion(db, row) for row in rows], cursor)
+
+    def receipt(self, deletion_id: str) -> str | None:
+        with self._database.read() as db:
+            return receipts.find(db, deletion_id)
+
+    # -- moving ---------------------------------------------------------------------------------------------------
+
     def create_deletion(self, job: DeletionJob) -> DeletionJob:
+        assert job.state in FIRST, "a deletion begins planned, or blocked by a hold"
         now_ns = self._clock.now_ns()
         body = {name: getattr(job, name) for name in _FIXED}
         with self._lock, self._database.write() as db:
@@ -55,32 +95,43 @@ class CatalogRecords:
             _append(db, now_ns, None, job, body)
             claimed = jobs.claim(db, now_ns, self._owner, kind=KIND, job_id=job.deletion_id, lease_s=LEASE_S)
             assert claimed is not None, "a job made in this transaction is free"
-            self._claimed[job.deletion_id] = claimed
+            self._claimed[job.deletion_id] = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, cursor=job.state.value)
             return _deletion(db, claimed)
 
-    def get_deletion(self, deletion_id: str) -> DeletionJob | None:
-        with self._database.read() as db:
-            return _find(db, deletion_id)
-
-    def unfinished_deletions(self) -> list[DeletionJob]:
-        with self._database.read() as db:
-            return [_deletion(db, row) for row in jobs.list_(db, states=_OPEN, kind=KIND, limit=2**31 - 1)]
-
-    def move_deletion(self, job: DeletionJob, *, before: DeletionState) -> None:
+    def move_deletion(
+        self,
+        job: DeletionJob,
+        *,
+        before: DeletionState,
+        audit: Audit | None = None,
+        commitment: Commitment | None = None,
+    ) -> None:
         now_ns = self._clock.now_ns()
         with self._lock, self._database.write() as db:
+            if before in FINAL:
+                self._reopen(db, now_ns, job.deletion_id)
             claimed = self._claimed.get(job.deletion_id)
             stored = _find(db, job.deletion_id)
             if claimed is None or stored is None or stored.state is not before:
                 raise Conflict("This deletion was moved by another process.", code="lease_lost")
-            _append(db, now_ns, before, job, {})
+            entry = _append(db, now_ns, before, job, {} if audit is None else dict(audit._asdict()))
+            if job.state is DeletionState.VERIFIED:
+                assert commitment is not None, "a receipt says what was purged"
+                payload = receipt_payload(job, commitment, verified_ns=entry.at_ns)
+                receipts.issue(db, self._catalog.signer, payload, entry)
+            claimed = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, cursor=job.state.value)
             if job.state in FINAL:
                 jobs.finish(db, now_ns, claimed, _FINISHED[job.state], error=job.problem and job.problem[:_ERROR_CHARS])
                 del self._claimed[job.deletion_id]
             else:
-                self._claimed[job.deletion_id] = jobs.advance(
-                    db, now_ns, claimed, lease_s=LEASE_S, cursor=job.state.value
-                )
+                self._claimed[job.deletion_id] = claimed
+
+    def _reopen(self, db: Connection, now_ns: int, deletion_id: str) -> None:
+        """Make the job of a failed deletion claimable again, and claim it."""
+        jobs.reopen(db, now_ns, deletion_id, from_state="failed")
+        claimed = jobs.claim(db, now_ns, self._owner, kind=KIND, job_id=deletion_id, lease_s=LEASE_S)
+        if claimed is not None:
+            self._claimed[deletion_id] = claimed
 
     def lease_deletion(self, deletion_id: str) -> bool:
         now_ns = self._clock.now_ns()
@@ -100,6 +151,12 @@ class CatalogRecords:
     def take_over(self) -> None:
         self._catalog.release_jobs_of_others(self._owner)
 
+    def record_event(self, org_id: int, kind: str, subject: str, step: str, body: Mapping[str, object]) -> int:
+        with self._lock, self._database.write() as db:
+            return ledger.append(db, self._clock.now_ns(), kind, subject, body, org_id=org_id, step=step).seq
+
+    # -- shares ---------------------------------------------------------------------------------------------------
+
     def drop_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:
         now_ns = self._clock.now_ns()
         with self._lock, self._database.write() as db:
@@ -116,12 +173,24 @@ class CatalogRecords:
         return self._catalog.count_shares([(trace.project_id, trace.trace_id) for trace in traces])
 
 
-def _append(db: Connection, now_ns: int, before: DeletionState | None, job: DeletionJob, fixed: dict[str, Any]) -> None:
-    """One ledger row for one move; the first also says what was asked for, in shape."""
-    body = {"before": before and before.value, "after": job.state.value, **fixed}
+def _append(
+    db: Connection, now_ns: int, before: DeletionState | None, job: DeletionJob, more: Mapping[str, Any]
+) -> ledger.LedgerEntry:
+    """One ledger row for one move; the first also says what was asked for, in shape, others who made the move."""
+    body = {"before": before and before.value, "after": job.state.value, **more}
     body |= {name: getattr(job, name) for name in _MOVING}
     step = f"{job.moves}.{job.state.value}"
-    ledger.append(db, now_ns, KIND, job.deletion_id, body, org_id=job.org_id, step=step)
+    return ledger.append(db, now_ns, KIND, job.deletion_id, body, org_id=job.org_id, step=step)
+
+
+def _open_rows(db: Connection) -> list[Job]:
+    return jobs.list_(db, states=_OPEN, kind=KIND, limit=_ALL)
+
+
+def _is_newer(row: Job) -> bool:
+    """Whether a newer program wrote the row: its states and fields may mean what we do not know."""
+    known = {state.value for state in DeletionState}
+    return int(row.body.get("version", 1)) > JOB_VERSION or (row.cursor is not None and row.cursor not in known)
 
 
 def _find(db: Connection, deletion_id: str) -> DeletionJob | None:
@@ -129,11 +198,15 @@ def _find(db: Connection, deletion_id: str) -> DeletionJob | None:
         found = jobs.get(db, deletion_id)
     except NotFound:
         return None
-    return _deletion(db, found) if found.kind == KIND else None
+    if found.kind != KIND:
+        return None
+    if _is_newer(found):
+        raise Conflict("This deletion was written by a newer version of the server.", code="newer_version")
+    return _deletion(db, found)
 
 
 def _deletion(db: Connection, row: Job) -> DeletionJob:
-    fixed = {name: row.body[name] for name in _FIXED}
+    fixed = {name: row.body.get(name, _BEFORE_VERSION_2.get(name)) for name in _FIXED}
     fixed |= {"project_ids": tuple(fixed["project_ids"]), "shape": tuple(fixed["shape"])}
     entries = [entry for entry in ledger.entries(db, deletion_id=row.id) if entry.kind == KIND]
     last = entries[-1].body
@@ -143,6 +216,7 @@ def _deletion(db: Connection, row: Job) -> DeletionJob:
         org_id=row.org_id,
         **fixed,
         state=DeletionState(last["after"]),
-        **{name: last[name] for name in _MOVING},
+        **{name: last.get(name, _BEFORE_VERSION_2.get(name)) for name in _MOVING},
         times_ns={entry.body["after"]: entry.at_ns for entry in entries},
+        created_ns=row.created_at_ns,
     )

@@ -47,5 +47,5 @@ class DeletionRequest:
     matches_max: int | None = None  # refuse if more match: the dialect's limit
     idempotency_key: str | None = field(default=None, repr=False)  # same key and request → the same deletion
     policy: Policy = ANYTHING  # of the key that asks
-    strict_window: bool = False  # the server's own setting; either it or the policy's makes implicit bounds an error
+    strict_window: bool = False  # the server's own setting; it or the policy's makes an implicit window an error
     not_before_ns: int | None = None  # hidden at once, purged not before then: the time to cancel

@@ -13,7 +13,7 @@ from clearspan.model.trace import Window
 class DeletionResult(NamedTuple):
     """The state of a deletion when its caller was answered. All counts are traces.
 
-    matched = hidden + already_absent + no_longer_matching + held + failed.
+    matched = hidden + already_absent + no_longer_matching + held + failed + cancelled.
     """
 
     deletion_id: str
@@ -22,10 +22,13 @@ class DeletionResult(NamedTuple):
     hidden: int  # gone from every read; purged too once the state says so
     already_absent: int  # hidden or gone by another deletion between plan and hide
     no_longer_matching: int  # changed between plan and hide so that the filter no longer holds; untouched
-    held: int  # kept by a hold
+    held: int  # kept by a hold: the child deletion's
     failed: int  # hidden, but not all of it could be purged
     window: Window
     window_is_implicit: bool
+    cancelled: int = 0  # were hidden, and are visible again
+    child_id: str | None = None  # the deletion that goes on with what is held, once it is a job of its own
+    not_before_ns: int | None = None
 
     @property
     def is_erased(self) -> bool:
@@ -38,17 +41,21 @@ def result_of(job: DeletionJob) -> DeletionResult:
     if job.hidden is None or job.already_absent is None or job.no_longer_matching is None:
         raise ValueError("the deletion has not been hidden yet")
     failed = job.hidden if job.state is DeletionState.FAILED else 0
+    cancelled = job.hidden if job.state is DeletionState.CANCELLED else 0
     return DeletionResult(
         deletion_id=job.deletion_id,
         state=job.state,
         matched=job.matched,
-        hidden=job.hidden - failed,
+        hidden=job.hidden - failed - cancelled,
         already_absent=job.already_absent,
         no_longer_matching=job.no_longer_matching,
-        held=0,
+        held=job.held,
         failed=failed,
         window=Window(job.window_start_ns, job.window_end_ns),
         window_is_implicit=job.window_is_implicit,
+        cancelled=cancelled,
+        child_id=job.child_id,
+        not_before_ns=job.not_before_ns,
     )
 
 
@@ -56,9 +63,13 @@ def render_message(result: DeletionResult) -> str:
     """One sentence for the caller, in the words Respan's clients know where they are true."""
     if result.failed:
         return f"{result.failed} traces hidden; erasure failed, see deletion {result.deletion_id}"
+    if result.cancelled:
+        return f"{result.cancelled} traces are visible again; the deletion was cancelled, nothing was deleted"
     if result.hidden:
         done = f"Successfully deleted {result.hidden} traces"
-        return done if result.is_erased else f"{result.hidden} traces hidden; erasure in progress"
+        if not result.is_erased:
+            done = f"{result.hidden} traces hidden; erasure in progress"
+        return f"{done}; {result.held} traces are held and were not deleted" if result.held else done
     if result.matched:
         return f"{_absent(result)}; nothing was deleted"
     return f"No traces matched{_where(result)}; nothing was deleted"
@@ -68,9 +79,13 @@ def render_message_for_one(result: DeletionResult, trace_id: str) -> str:
     """The same for a deletion of one id; several permitted copies of it count as one trace here."""
     if result.failed:
         return f"Trace {trace_id} hidden; erasure failed, see deletion {result.deletion_id}"
+    if result.cancelled:
+        return f"Trace {trace_id} is visible again; the deletion was cancelled, nothing was deleted"
     if result.hidden:
         done = f"Successfully deleted trace {trace_id}"
         return done if result.is_erased else f"Trace {trace_id} hidden; erasure in progress"
+    if result.held:
+        return f"Trace {trace_id} is held; nothing was deleted"
     if result.matched:
         return f"Trace {trace_id} is already being deleted; nothing was deleted"
     return f"No trace {trace_id} was found{_where(result)}; nothing was deleted"
@@ -82,6 +97,8 @@ def _absent(result: DeletionResult) -> str:
         parts.append(f"{result.already_absent} traces were already being deleted")
     if result.no_longer_matching:
         parts.append(f"{result.no_longer_matching} traces no longer matched")
+    if result.held:
+        parts.append(f"{result.held} traces are held")
     return ", ".join(parts)
 
 

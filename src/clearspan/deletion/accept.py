@@ -1,0 +1,170 @@
+"""From a request to a hidden deletion: guard, plan, record, hide. Once hidden, it is carried to its end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+from clearspan.deletion import plan as planning
+from clearspan.deletion.guard import check_matches, check_request
+from clearspan.deletion.job import DeletionCatalog, DeletionJob
+from clearspan.deletion.plan import Plan, Salts, freeze_plan
+from clearspan.deletion.recording import move, problem_of, record_hidden
+from clearspan.deletion.request import DeletionRequest
+from clearspan.deletion.room import with_room
+from clearspan.deletion.state import DeletionState
+from clearspan.deletion.steps import RETRY_S
+from clearspan.deletion.worker import Task, Worker
+from clearspan.faults import fault
+from clearspan.model.clock import Clock, IdSource
+from clearspan.model.errors import ClearspanError, Conflict, Overloaded
+from clearspan.model.trace import Scope
+from clearspan.store.port import DeletionStore, HideOutcome
+
+HIDE_TRIES = 3
+_S = DeletionState
+
+
+class Acceptance:
+    """Takes requests in. Safe to call from many threads."""
+
+    def __init__(
+        self,
+        store: DeletionStore,
+        catalog: DeletionCatalog,
+        clock: Clock,
+        ids: IdSource,
+        worker: Worker,
+        *,
+        secret: bytes,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._ids = ids
+        self._worker = worker
+        self._secret = secret
+
+    # -- planning -------------------------------------------------------------------------------------------------
+
+    def plan(self, request: DeletionRequest) -> Plan:
+        """What a request would delete, past every guard; nothing is recorded or changed."""
+        check_request(request)
+        plan = freeze_plan(
+            self._store,
+            request,
+            deletion_id=self._attempt(request)[0] or self._ids.new_id("del"),
+            salts=Salts(self._ids.token_bytes(planning.SALT_BYTES), self._ids.token_bytes(planning.SALT_BYTES)),
+        )
+        self.check_matches(request, len(plan.traces))
+        return plan
+
+    def check_matches(self, request: DeletionRequest, matched: int) -> None:
+        """The guards that need the number of matches."""
+        check_matches(request, matched, lambda: self._store.count_visible(request.scope))
+
+    # -- repeats --------------------------------------------------------------------------------------------------
+
+    def repeated(self, request: DeletionRequest, request_hash: Callable[[], str]) -> Task | None:
+        """The deletion that this idempotency key already stands for.
+
+        Raises:
+            Conflict: the key stands for another request.
+        """
+        _, job = self._attempt(request)
+        return None if job is None else self._same(job, request_hash())
+
+    def hash_of(self, request: DeletionRequest) -> str:
+        """See plan.request_hash."""
+        return planning.request_hash(self._secret, request)
+
+    def hash_of_token(self, token: str) -> str:
+        """See plan.token_hash."""
+        return planning.token_hash(self._secret, token)
+
+    def identified(self, plan: Plan) -> Plan:
+        """The plan under the id of its request's idempotency key, or under a new one."""
+        deletion_id = self._attempt(plan.request)[0] or self._ids.new_id("del")
+        return replace(plan, deletion_id=deletion_id)
+
+    def _attempt(self, request: DeletionRequest) -> tuple[str | None, DeletionJob | None]:
+        """The id that this idempotency key stands for, and its job if there is one; attempts that hid nothing
+        and were given up do not count, so that the key can be used again."""
+        for number in itertools.count():
+            deletion_id = planning.repeatable_id(self._secret, request, attempt=number)
+            job = None if deletion_id is None else self._catalog.get_deletion(deletion_id)
+            if job is None or job.state is not _S.CANCELLED or job.hidden is not None:
+                break
+        return deletion_id, job
+
+    def _same(self, job: DeletionJob, request_hash: str) -> Task:
+        if job.request_hash != request_hash:
+            raise Conflict(
+                "This idempotency key was used for another deletion; nothing was deleted.",
+                code="idempotency_key_reused",
+                fields=("idempotency_key",),
+            )
+        return self._worker.find(job.deletion_id) or Task(job)
+
+    # -- accepting ------------------------------------------------------------------------------------------------
+
+    def accept(self, plan: Plan, *, request_hash: str | None = None, preview_key: bytes | None = None) -> Task:
+        """Record the deletion, then hide.
+
+        Args:
+            request_hash: tells repeats of the plan's idempotency key apart from other requests.
+            preview_key: the plan is a preview's: exactly its traces or none, and only once.
+        """
+        new = replace(planning.job_of(plan, self._secret), request_hash=request_hash)
+        job = with_room(self._store, lambda: self._catalog.create_deletion(new))
+        if job.scope_hash != new.scope_hash:  # another thread was first with this idempotency key
+            assert request_hash is not None, "only such keys give two requests one id"
+            return self._same(job, request_hash)
+        fault("deletion.before_hide")
+        outcome = self._hide(plan, job, preview_key)
+        fault("deletion.after_hide")
+        task = Task(record_hidden(self._catalog, job, outcome))
+        self._worker.enqueue(task)
+        return task
+
+    def _hide(self, plan: Plan, job: DeletionJob, preview_key: bytes | None) -> HideOutcome:
+        """Hide, over a lost connection to the writer too: a repeat under one deletion_id cannot act twice."""
+        error: Exception = Overloaded()
+        for _ in range(HIDE_TRIES):
+            try:
+                return with_room(self._store, lambda: self._hide_once(plan, preview_key))
+            except Conflict as refusal:
+                error = refusal
+                break
+            except Exception as failure:  # told apart below, when trying again has not helped
+                error = failure
+        if isinstance(error, ClearspanError):
+            # Refused, or a writer that is dead by now: what it committed is in the store, and no more will come.
+            progress = self._store.progress(plan.deletion_id)
+            if progress is not None:
+                return progress.outcome
+            move(self._catalog, job, _S.CANCELLED, problem=problem_of(error))
+        else:
+            # Done or not, nobody can say yet: a planned job is looked after by the queue and by `resume`.
+            self._worker.enqueue(Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
+        raise error
+
+    def _hide_once(self, plan: Plan, preview_key: bytes | None) -> HideOutcome:
+        request = plan.request
+        return self._store.hide(
+            plan.deletion_id,
+            request.scope,
+            plan.where,
+            request.window,
+            plan.traces,
+            plan.private_bytes(),
+            manifest_salt=plan.manifest_salt,
+            exact=preview_key is not None,
+            preview_key=preview_key,
+        )
+
+
+def is_within(inner: Scope, outer: Scope) -> bool:
+    """Whether everything of one scope may be seen in another."""
+    return set(inner.project_ids) <= set(outer.project_ids) and outer.environment in (None, inner.environment)
