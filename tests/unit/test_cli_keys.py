@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from clearspan.catalog import Catalog, KeyScope
+from clearspan.catalog import Catalog, KeyPolicy, KeyScope
 from clearspan.cli import keys, projects
 from clearspan.model.clock import ns_from_datetime
 from clearspan.model.errors import InvalidInput, NotAuthenticated
@@ -124,3 +124,41 @@ def test_expiries_are_spans_or_times(text: str, at: datetime) -> None:
 def test_other_expiries_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         keys.parse_expiry(text, NOW)
+
+
+def test_a_key_carries_a_deletion_policy(tmp_path: Path) -> None:
+    made = run(
+        tmp_path, "keys", "create", "--name", "careful", "--delete-max-traces", "500", "--delete-max-share", "0.05",
+        "--delete-needs-reason", "--no-delete-all", "--strict-window", "--json",
+    )  # fmt: skip
+    key = json.loads(made.stdout)
+    assert key["policy"] == {
+        "delete_max_traces": 500, "delete_max_share": 0.05, "delete_needs_reason": True, "no_delete_all": True,
+        "strict_window": True,
+    }  # fmt: skip
+    with Catalog.open(tmp_path) as server:
+        assert server.authenticate(key["key"]).policy == KeyPolicy(500, 50_000, True, True, True)
+    [row] = json.loads(run(tmp_path, "keys", "list", "--json").stdout)["data"]
+    assert row["policy"] == key["policy"]
+    assert "≤ 500 traces, ≤ 5 %, reason, no delete_all, strict window" in run(tmp_path, "keys", "list").stdout
+
+
+def test_a_key_without_a_policy_limits_nothing(tmp_path: Path) -> None:
+    secret = run(tmp_path, "keys", "create", "--name", "free").stdout.strip()
+    with Catalog.open(tmp_path) as server:
+        assert server.authenticate(secret).policy == KeyPolicy()
+        org_id = server.first_org.id
+        for policy in (KeyPolicy(max_traces=0), KeyPolicy(max_share_ppm=0), KeyPolicy(max_share_ppm=1_000_001)):
+            with pytest.raises(InvalidInput):
+                server.create_key(org_id, name="x", policy=policy)
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "1.01", "5%", "nan", "inf", "0.0000001", ""])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        keys.parse_share(text)
+
+
+@pytest.mark.parametrize(("text", "ppm"), [("1", 1_000_000), ("0.05", 50_000), ("0.000001", 1), ("5e-2", 50_000)])
+def test_shares_are_exact(text: str, ppm: int) -> None:
+    assert keys.parse_share(text) == ppm

@@ -76,11 +76,15 @@ class Database:
         Raises:
             StoreDamaged: the file was written by a newer version.
         """
-        if self._revision() == HEAD:
+        if not self.is_behind():
             return False
         with self.write() as connection:
             _upgrade(connection)
         return True
+
+    def is_behind(self) -> bool:
+        """Whether the schema is not HEAD's, so that nothing but `migrate` may touch the file."""
+        return self._revision() != HEAD
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the file and empty it; False when a reader elsewhere prevents it.

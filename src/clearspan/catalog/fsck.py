@@ -9,15 +9,25 @@ from typing import Any, NamedTuple
 import apsw
 from sqlalchemy import select
 
+from clearspan.catalog.check import check_stored
 from clearspan.catalog.database import FILE_NAME, HEAD, Database
-from clearspan.catalog.ledger import NO_HASH, check_chain, entries
+from clearspan.catalog.export import export_lines
 from clearspan.catalog.tables import project
 from clearspan.files.pages import scan_database
 from clearspan.files.vfs import open_reader
 from clearspan.model.errors import StoreDamaged
+from clearspan.proof.findings import Findings
+from clearspan.proof.log import check_log
 from clearspan.store.sqlite.fsck import Violation
 
-_ENTRIES_AT_ONCE = 1000
+_LEDGER = {
+    "chain": "each ledger entry follows the one before",
+    "tree": "the ledger's tree is that of its entries",
+    "entries": "the ledger can be exported",
+    "heads": "each signed head fits the ledger",
+    "receipts": "each receipt holds and is its deletion's only one",
+}
+"""Points of the ledger's check as invariants."""
 
 
 class CatalogReport(NamedTuple):
@@ -74,16 +84,13 @@ def _file(path: Path) -> Iterator[Violation]:
 
 
 def _ledger(database: Database) -> tuple[int, list[Violation]]:
-    """Follow the whole chain: (its length, what is wrong with it)."""
-    seq, prev_hash = 0, NO_HASH
+    """Check chain, tree, heads and receipts: (how many entries follow one another, what is wrong)."""
+    found = Findings()
     with database.read() as db:
-        while found := entries(db, after_seq=seq - 1, limit=_ENTRIES_AT_ONCE):
-            try:
-                seq += check_chain(found, seq=seq, prev_hash=prev_hash)
-            except StoreDamaged as error:
-                return seq, [Violation("each ledger entry follows the one before", 1, error.message)]
-            prev_hash = found[-1].entry_hash
-    return seq, []
+        size = check_stored(db, found)
+        if found.ok:
+            found.checks += check_log(export_lines(db)).checks
+    return size, [Violation(_LEDGER[check.name], 1, check.said) for check in found.checks if not check.ok]
 
 
 def _projects(traces: Path, known: set[int]) -> list[Violation]:

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from clearspan.catalog import ALL_SCOPES, ApiKey, Catalog, KeyScope
+from clearspan.catalog import ALL_SCOPES, ApiKey, Catalog, KeyPolicy, KeyScope
+from clearspan.catalog.access import PPM
 from clearspan.catalog.database import FILE_NAME
 from clearspan.model.clock import datetime_from_ns, ns_from_datetime
 from clearspan.model.errors import ClearspanError, InvalidInput, NotFound
@@ -45,6 +47,20 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="A time (2027-01-31T12:00Z; naive is UTC) or a span: 90m, 12h, 30d, 8w.")
     ] = None,
+    delete_max_traces: Annotated[
+        int | None, typer.Option(help="Most traces that one deletion may match.", min=1, show_default=False)
+    ] = None,
+    delete_max_share: Annotated[
+        str | None,
+        typer.Option(help="Most of its visible traces that one deletion may match: 0.05 is 5 %.", show_default=False),
+    ] = None,
+    delete_needs_reason: Annotated[
+        bool, typer.Option("--delete-needs-reason", help="Deletions need a reason.")
+    ] = False,
+    no_delete_all: Annotated[bool, typer.Option("--no-delete-all", help="Deletions need a bounded window.")] = False,
+    strict_window: Annotated[
+        bool, typer.Option("--strict-window", help="Deletions must name the start of their window.")
+    ] = False,
     data: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -59,6 +75,13 @@ def create(
             project_ids=None if not project else [_project_id(catalog, org.id, each) for each in project],
             environment=environment,
             expires_at_ns=None if expires is None else parse_expiry(expires, datetime.now(UTC)),
+            policy=KeyPolicy(
+                max_traces=delete_max_traces,
+                max_share_ppm=None if delete_max_share is None else parse_share(delete_max_share),
+                require_reason=delete_needs_reason,
+                forbid_delete_all=no_delete_all,
+                strict_window=strict_window,
+            ),
         )
         names = {each.id: each.name for each in catalog.projects(org.id)}
     if as_json:
@@ -74,12 +97,13 @@ def list_(data: DataOption = None, config: ConfigOption = None, as_json: JsonOpt
     with open_catalog(data, config) as catalog:
         org = catalog.first_org
         names = {each.id: each.name for each in catalog.projects(org.id)}
-        rows = [describe_key(key, names) for key in catalog.list_keys(org.id)]
+        keys = catalog.list_keys(org.id)
+        rows = [describe_key(key, names) for key in keys]
     if as_json:
         print_json({"data": rows})
         return
     print_table(
-        ["id", "prefix", "name", "scopes", "projects", "environment", "state"],
+        ["id", "prefix", "name", "scopes", "projects", "environment", "deletions", "state"],
         [
             [
                 row["id"],
@@ -88,9 +112,10 @@ def list_(data: DataOption = None, config: ConfigOption = None, as_json: JsonOpt
                 " ".join(row["scopes"]),
                 "all" if row["projects"] is None else " ".join(row["projects"]),
                 row["environment"] or "all",
+                describe_policy(key.policy),
                 row["state"],
             ]
-            for row in rows
+            for key, row in zip(keys, rows, strict=True)
         ],
     )
 
@@ -143,6 +168,35 @@ def parse_expiry(text: str, now: datetime) -> int:
         ) from None
 
 
+def parse_share(text: str) -> int:
+    """A share such as 0.05 → millionths. Raises InvalidInput unless it lies above 0 and not above 1."""
+    try:
+        share = Decimal(text)
+    except InvalidOperation:
+        share = Decimal(0)
+    if not share.is_finite() or not 0 < share <= 1 or share * PPM != int(share * PPM):
+        raise InvalidInput(
+            f"{text!r} is no share: write 0.05 for 5 %, with at most 6 decimals.", fields=("delete_max_share",)
+        )
+    return int(share * PPM)
+
+
+def describe_policy(policy: KeyPolicy) -> str:
+    """A key's deletion policy in a few words; empty when it limits nothing."""
+    words = []
+    if policy.max_traces is not None:
+        words.append(f"≤ {policy.max_traces} traces")
+    if policy.max_share_ppm is not None:
+        words.append(f"≤ {Decimal(policy.max_share_ppm) / 10_000:f} %")
+    if policy.require_reason:
+        words.append("reason")
+    if policy.forbid_delete_all:
+        words.append("no delete_all")
+    if policy.strict_window:
+        words.append("strict window")
+    return ", ".join(words)
+
+
 def describe_key(key: ApiKey, project_names: dict[int, str]) -> dict[str, Any]:
     """A key as JSON output shows it."""
     now_ns = ns_from_datetime(datetime.now(UTC))
@@ -154,6 +208,13 @@ def describe_key(key: ApiKey, project_names: dict[int, str]) -> dict[str, Any]:
         "scopes": [scope.value for scope in key.scopes],
         "projects": None if key.project_ids is None else [project_names[each] for each in key.project_ids],
         "environment": key.environment,
+        "policy": {
+            "delete_max_traces": key.policy.max_traces,
+            "delete_max_share": None if key.policy.max_share_ppm is None else key.policy.max_share_ppm / PPM,
+            "delete_needs_reason": key.policy.require_reason,
+            "no_delete_all": key.policy.forbid_delete_all,
+            "strict_window": key.policy.strict_window,
+        },
         "state": state,
         "created_at": _time(key.created_at_ns),
         "expires_at": _time(key.expires_at_ns),

@@ -26,6 +26,8 @@ COMMANDS = {
     "holds": Command("clearspan.cli.holds", "app", "Keep traces from every deletion, and let them go again."),
     "drill": Command("clearspan.cli.drill", "drill", "Plant needles, delete them, look for them, write a report."),
     "demo": Command("clearspan.cli.demo", "app", "Load the demo into a running server."),
+    "verify": Command("clearspan.cli.verify", "verify", "Check a deletion receipt offline."),
+    "ledger": Command("clearspan.cli.ledger", "app", "Check, show and export the ledger of deletions."),
     "fsck": Command("clearspan.cli.fsck", "fsck", "Check every stored invariant of a data directory."),
 }
 
