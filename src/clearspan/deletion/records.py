@@ -206,17 +206,18 @@ def _find(db: Connection, deletion_id: str) -> DeletionJob | None:
 
 
 def _deletion(db: Connection, row: Job) -> DeletionJob:
-    fixed = {name: row.body.get(name, _BEFORE_VERSION_2.get(name)) for name in _FIXED}
+    fixed: dict[str, Any] = {name: row.body.get(name, _BEFORE_VERSION_2.get(name)) for name in _FIXED}
     fixed |= {"project_ids": tuple(fixed["project_ids"]), "shape": tuple(fixed["shape"])}
     entries = [entry for entry in ledger.entries(db, deletion_id=row.id) if entry.kind == KIND]
     last = entries[-1].body
+    moving: dict[str, Any] = {name: last.get(name, _BEFORE_VERSION_2.get(name)) for name in _MOVING}
     assert row.org_id is not None, "every deletion belongs to an organisation"
     return DeletionJob(
         deletion_id=row.id,
         org_id=row.org_id,
         **fixed,
         state=DeletionState(last["after"]),
-        **{name: last.get(name, _BEFORE_VERSION_2.get(name)) for name in _MOVING},
+        **moving,
         times_ns={entry.body["after"]: entry.at_ns for entry in entries},
         created_ns=row.created_at_ns,
     )

@@ -235,6 +235,7 @@ class Steps:
             return self.record_cancelled(job, progress)
         if progress.is_waiting:
             outcome = self._let_go(job, progress)
+            task.progress = None  # what was read before speaks of a deletion that only waited
             if outcome is None:
                 task.is_waiting = True
                 task.due_s = self._clock.monotonic_s() + LOOK_AGAIN_S
