@@ -24,6 +24,8 @@ from clearspan.model.errors import InvalidInput
 
 PREFIX = "CLEARSPAN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+CLIENT_VARIABLE = PREFIX + "URL"
+"""Which server the commands that talk to one mean: no setting, but no typing error either."""
 API_KEY_CHARS_MIN = 16
 
 _BYTES = re.compile(r"(\d+)\s*(?:(K|M|G)iB)?")
@@ -102,6 +104,10 @@ class Settings:
         10.0, "Seconds a synchronous delete waits for the proof of erasure before it answers.", min=0, max=600
     )
 
+    strict_windows: bool = _setting(
+        False, "Refuse deletions by filter that leave out `start_time`, instead of taking the hour before `end_time`."
+    )
+
     rate_limit_ingest: int | None = _setting(None, "Ingest requests a minute and key, or `off`.", min=1)
     rate_limit_read: int | None = _setting(None, "Reading requests a minute and key, or `off`.", min=1)
     rate_limit_delete: int | None = _setting(None, "Deleting requests a minute and key, or `off`.", min=1)
@@ -145,7 +151,7 @@ def variable_of(name: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """`CLEARSPAN_…` variables that set nothing, sorted: worth a warning, as they are often a typing error."""
-    known = {variable_of(name) for name in _documented()} | {CONFIG_VARIABLE, faults.VARIABLE}
+    known = {variable_of(name) for name in _documented()} | {CONFIG_VARIABLE, CLIENT_VARIABLE, faults.VARIABLE}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 

@@ -11,10 +11,13 @@ from sqlalchemy import func, select
 
 from clearspan.api.gateway import IngestGateway, ThreadPool, WriterClient
 from clearspan.api.metrics import DeletionFigures, Metrics
+from clearspan.api.native.events import EventHub, Sight
+from clearspan.api.native.views import moves_after, sight_of
 from clearspan.api.services import Services
 from clearspan.catalog import Catalog
 from clearspan.catalog.tables import job
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.holds import Holds
 from clearspan.deletion.records import KIND, CatalogRecords
 from clearspan.deletion.state import DeletionState
 from clearspan.ingest.pricing import PriceBook
@@ -89,9 +92,17 @@ def assemble(
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
     metrics.watch_deletions(lambda: deletion_figures(catalog, records, clock))
+    holds = Holds(deletions, records, deleter, clock, ids)
+    events = event_hub(catalog, deleter, clock, status)
+
+    def end(grace_s: float) -> None:
+        events.close()
+        end_reads(grace_s)
+
     with ExitStack() as stack:
         for part in (status, reads, gateway, deleter, deletes):
             stack.callback(part.close)
+        holds.reconcile()
         deleter.resume()
         deleter.start()
         yield Services(
@@ -100,6 +111,8 @@ def assemble(
             reader=reader,
             gateway=gateway,
             deleter=deleter,
+            holds=holds,
+            events=events,
             clock=clock,
             ids=ids,
             metrics=metrics,
@@ -107,9 +120,22 @@ def assemble(
             deletes=deletes,
             status=status,
             is_writing=is_writing,
-            end_reads=end_reads,
+            end_reads=end,
             prices=prices,
         )
+
+
+def event_hub(catalog: Catalog, deleter: Deleter, clock: Clock, threads: ThreadPool) -> EventHub:
+    """Streams of those who watch deletions, over short reads in these threads."""
+
+    def look(deletion_ids: list[str]) -> dict[str, Sight]:
+        now_ns = clock.now_ns()
+        return {each: sight_of(deleter.status(each), now_ns) for each in deletion_ids}
+
+    return EventHub(
+        lambda deletion_ids: threads.run(look, deletion_ids),
+        lambda deletion_id, seen: threads.run(moves_after, catalog, deletion_id, seen),
+    )
 
 
 def deletion_figures(catalog: Catalog, records: CatalogRecords, clock: Clock) -> DeletionFigures:

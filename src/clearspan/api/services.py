@@ -9,8 +9,10 @@ from starlette.requests import HTTPConnection
 
 from clearspan.api.gateway import IngestGateway, ThreadPool
 from clearspan.api.metrics import Metrics
+from clearspan.api.native.events import EventHub
 from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.holds import Holds
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
@@ -26,7 +28,8 @@ class Services:
         deletes: threads that wait for deletions; apart from the readers', which they would block for seconds.
         status: one thread for readiness and figures, which must answer while every reader is busy.
         is_writing: whether the writer can take batches now.
-        end_reads: ends the reads that still run after so many seconds.
+        events: streams of those who watch deletions.
+        end_reads: ends the event streams, and the reads that still run after so many seconds.
         prices: what a model call costs; None: costs are what the sources say.
     """
 
@@ -35,6 +38,8 @@ class Services:
     reader: TraceReader
     gateway: IngestGateway
     deleter: Deleter
+    holds: Holds
+    events: EventHub
     clock: Clock
     ids: IdSource
     metrics: Metrics

@@ -1,88 +1,203 @@
-"""The native API: a deletion's state and counts, at the address that every deleting answer names.
-
-Listing, preview, events and receipts belong to the deletion engine's own release; this is the one read that a client
-needs to follow up an answer that said "erasure in progress".
-"""
+"""Deletions: preview, ask for, look at, cancel, retry. What happens inside is `clearspan.deletion`'s."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
+from clearspan.api.bodies import read_json_object
 from clearspan.api.errors import dump_json
-from clearspan.api.routing import RestRoute, add_rest_routes
-from clearspan.api.services import services_of
-from clearspan.deletion.job import DeletionJob
-from clearspan.model.clock import datetime_from_ns
-from clearspan.model.errors import NotFound
-from clearspan.store.port import DeletionProgress
+from clearspan.api.native import inputs, requests
+from clearspan.api.native.bounds import Bounds, bounds_of, no_such
+from clearspan.api.native.views import Json, deletion_json, path_of, preview_json, window_of
+from clearspan.api.policies import policy_of
+from clearspan.api.respan.window import HEADER, EffectiveWindow
+from clearspan.api.services import Services, services_of
+from clearspan.catalog import KeyScope
+from clearspan.deletion.job import HELD, DeletionJob, DeletionQuery
+from clearspan.deletion.state import DeletionState
+from clearspan.deletion.watch import DeletionStatus
+from clearspan.model.errors import InvalidInput
 
-TAG = "deletions"
+LIST_KEYS = frozenset({"state", "project", "requested_by", "start_time", "end_time", "limit", "cursor"})
+
+
+@requires(Permission.DELETE)
+async def preview_deletion(request: Request) -> Response:
+    """What a deletion would remove, without removing it: exact counts, holds in the way, samples, and a plan token.
+
+    The token deletes exactly the traces that were listed, once, within a quarter of an hour, for the same key only.
+    """
+    services, principal = services_of(request), principal_of(request)
+    inputs.check_query(request.query_params)
+    body = await read_json_object(request)
+    bounds = await services.reads.run(bounds_of, services, principal)
+    asked = requests.parse_preview(body, bounds, strict_windows=services.settings.strict_windows)
+    preview = await services.deletes.run(services.deleter.preview, asked)
+    window = requests.window_of(asked)
+    told = preview_json(preview, bounds, window, with_samples=principal.permits(KeyScope.READ))
+    return json_reply(told, headers={HEADER: window.header()})
+
+
+@requires(Permission.DELETE)
+async def create_deletion(request: Request) -> Response:
+    """Delete what a filter matches, what ids name, or what a preview listed.
+
+    Nothing is deleted when anything about the request cannot be understood, or a precondition does not hold.
+    """
+    services, principal = services_of(request), principal_of(request)
+    inputs.check_query(request.query_params)
+    body = await read_json_object(request)
+    execution = requests.parse_execution(body, request)
+    bounds = await services.reads.run(bounds_of, services, principal)
+    waiting: dict[str, Any] = {"wait_s": services.settings.delete_wait_s, "wait_for": execution.wait.value}
+    if execution.plan_token is not None:
+        result = await services.deletes.run(
+            services.deleter.delete_planned,
+            execution.plan_token,
+            org_id=principal.org_id,
+            requested_by=principal.key_id,
+            project_ids=principal.project_ids,
+            policy=policy_of(principal),
+            expected_count=execution.expected_count,
+            idempotency_key=execution.idempotency_key,
+            **waiting,
+        )
+    else:
+        asked = requests.parse_deletion(
+            body,
+            bounds,
+            strict_windows=services.settings.strict_windows,
+            idempotency_key=execution.idempotency_key,
+        )
+        result = await services.deletes.run(services.deleter.delete, asked, **waiting)
+    return await _told(services, bounds, result.deletion_id, status=202)
+
+
+@requires(Permission.READ)
+async def list_deletions(request: Request) -> Response:
+    """Deletions of the caller's organisation that lie within the key's bounds, newest first.
+
+    A page may hold fewer than `limit` while there are more: go on until `next_cursor` is null.
+    """
+    services, principal, query = services_of(request), principal_of(request), request.query_params
+    inputs.check_query(query, LIST_KEYS)
+    bounds = await services.reads.run(bounds_of, services, principal)
+    asked = DeletionQuery(
+        org_id=principal.org_id,
+        project_ids=principal.project_ids,
+        states=_states(query.get("state")),
+        project_id=bounds.project_id(query["project"]) if query.get("project") else None,
+        requested_by=query.get("requested_by") or None,
+        start_ns=inputs.read_time(query, "start_time"),
+        end_ns=inputs.read_time(query, "end_time"),
+        after=query.get("cursor") or None,
+        limit=inputs.read_limit(query),
+    )
+
+    def read() -> Json:
+        page, alarms = services.deleter.list_deletions(asked), alarms_of(services)
+        seen = [services.deleter.status(job.deletion_id) for job in page.jobs if bounds.sees(job)]
+        return {
+            "data": [_told_json(services, bounds, status, alarms) for status in seen],
+            "next_cursor": page.next_cursor,
+        }
+
+    return json_reply(await services.reads.run(read))
 
 
 @requires(Permission.READ)
 async def get_deletion(request: Request) -> Response:
-    """State, times and exact counts per target of one deletion of the caller's organisation."""
+    """State, times, progress and exact counts of one deletion."""
     services, principal = services_of(request), principal_of(request)
-    job, progress = await services.reads.run(services.deleter.status, request.path_params["deletion_id"])
-    permitted = principal.scope_for_read(None).project_ids
-    if job.org_id != principal.org_id or not set(job.project_ids) <= set(permitted):
-        raise NotFound("There is no such deletion.")
-    return Response(dump_json(deletion_json(job, progress)), media_type="application/json")
+    inputs.check_query(request.query_params)
+    bounds = await services.reads.run(bounds_of, services, principal)
+    return await _told(services, bounds, request.path_params["deletion_id"])
 
 
-def deletion_json(job: DeletionJob, progress: DeletionProgress | None) -> dict[str, object]:
-    """A deletion on the wire. Counts are rows per target, `traces` counts traces; null: not known yet."""
-    purged = job.purged or (progress.purged if progress else {})
+@requires(Permission.DELETE)
+async def cancel_deletion(request: Request) -> Response:
+    """Undo a deletion that has not begun to purge: its traces are as before. Repeating it changes nothing."""
+    services, principal = services_of(request), principal_of(request)
+    inputs.check_query(request.query_params)
+    body = await read_json_object(request)
+    inputs.check_keys(body, {"reason"})
+    reason = inputs.read_text(body, "reason")
+    bounds = await services.reads.run(bounds_of, services, principal)
+    status = await services.reads.run(permitted, services, bounds, request.path_params["deletion_id"])
+    await services.deletes.run(services.deleter.cancel, status.job.deletion_id, by=principal.key_id, reason=reason)
+    return await _told(services, bounds, status.job.deletion_id)
+
+
+@requires(Permission.DELETE)
+async def retry_deletion(request: Request) -> Response:
+    """Try a failed deletion again from where it stopped. Its traces have stayed hidden meanwhile."""
+    services, principal = services_of(request), principal_of(request)
+    inputs.check_query(request.query_params)
+    inputs.check_keys(await read_json_object(request), ())
+    bounds = await services.reads.run(bounds_of, services, principal)
+    status = await services.reads.run(permitted, services, bounds, request.path_params["deletion_id"])
+    await services.deletes.run(services.deleter.retry, status.job.deletion_id, by=principal.key_id)
+    return await _told(services, bounds, status.job.deletion_id, status=202)
+
+
+def permitted(services: Services, bounds: Bounds, deletion_id: str) -> DeletionStatus:
+    """A deletion within the key's bounds. Raises NotFound for any other, whoever's it is. Blocks."""
+    status = services.deleter.status(deletion_id)
+    if not bounds.sees(status.job):
+        raise no_such("deletion")
+    return status
+
+
+def json_reply(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(dump_json(value), status_code=status, headers=headers, media_type="application/json")
+
+
+def state_headers(job: DeletionJob) -> dict[str, str]:
+    """What every answer about one deletion says in its head as well."""
     return {
-        "id": job.deletion_id,
-        "state": job.state.value,
-        "requested_by": job.requested_by,
-        "dialect": job.dialect,
-        "scope": list(job.shape),
-        "scope_hash": job.scope_hash,
-        "manifest_root": job.manifest_root,
-        "effective_window": {
-            "start_time": _time(job.window_start_ns),
-            "end_time": _time(job.window_end_ns),
-            "source": "default" if job.window_is_implicit else "request",
-        },
-        "traces": {
-            "matched": job.matched,
-            "hidden": job.hidden,
-            "already_absent": job.already_absent,
-            "no_longer_matching": job.no_longer_matching,
-        },
-        "counts": {
-            target: {"planned": planned, "purged": purged.get(target), "remaining": job.remaining.get(target)}
-            for target, planned in job.planned.items()
-        },
-        "times": {state: _time(at) for state, at in job.times_ns.items()},
-        "late_refused": progress.late_refused if progress else 0,
-        "problem": job.problem,
+        "Clearspan-Deletion-Id": job.deletion_id,
+        "Clearspan-Deletion-State": job.state.value,
+        HEADER: EffectiveWindow(window_of(job), job.window_is_implicit).header(),
+        "Location": path_of(job.deletion_id),
     }
 
 
-def _time(ns: int | None) -> str | None:
-    if ns is None:
-        return None
+async def _told(services: Services, bounds: Bounds, deletion_id: str, status: int = 200) -> Response:
+    def read() -> tuple[DeletionStatus, Json]:
+        found = permitted(services, bounds, deletion_id)
+        return found, _told_json(services, bounds, found, alarms_of(services))
+
+    found, told = await services.reads.run(read)
+    return json_reply(told, status, state_headers(found.job))
+
+
+def _told_json(services: Services, bounds: Bounds, status: DeletionStatus, alarms: dict[str, str]) -> Json:
+    job = status.job
+    is_held = job.state is DeletionState.BLOCKED and job.problem == HELD
+    return deletion_json(
+        status,
+        bounds,
+        services.clock.now_ns(),
+        alarm=alarms.get(job.deletion_id),
+        blocked_by=sorted(services.deleter.blocked_by(job.deletion_id)) if is_held else (),
+    )
+
+
+def alarms_of(services: Services) -> dict[str, str]:
+    """Deletions that somebody should look at, and why."""
+    return dict(services.deleter.overdue())
+
+
+def _states(text: str | None) -> tuple[DeletionState, ...]:
+    if not text:
+        return ()
     try:
-        return datetime_from_ns(ns).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):  # a year that a date cannot hold
-        return None
-
-
-def add_native_routes(app: FastAPI) -> None:
-    """Register the native operations."""
-    told: dict[str, Any] = {
-        "parameters": [{"name": "deletion_id", "in": "path", "required": True, "schema": {"type": "string"}}],
-        "responses": {
-            "200": {"description": "Success."},
-            "404": {"description": "There is no such deletion, or it is another tenant's."},
-        },
-    }
-    add_rest_routes(app, [RestRoute(("GET",), "/v1/deletions/{deletion_id}", get_deletion, TAG, openapi=told)])
+        return tuple(DeletionState(word) for word in text.split(","))
+    except ValueError:
+        known = ", ".join(state.value for state in DeletionState)
+        raise InvalidInput(f"state must be one or several, with commas, of {known}.", fields=("state",)) from None

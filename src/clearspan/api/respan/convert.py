@@ -137,6 +137,7 @@ def _siblings(tree: Tree, parent: str | None) -> list[str | bytes]:
 
 
 def _render_node(summary: TraceSummary, owner: Owner, span: Span, context: SpanContext, texts: SpanTexts) -> Json:
+    ended = render_time(span.end_ns)
     return {
         "id": span.span_id,
         "unique_id": span.span_id,
@@ -151,9 +152,9 @@ def _render_node(summary: TraceSummary, owner: Owner, span: Span, context: SpanC
         "organization_id": owner.public_id,
         "environment": context.environment,
         "log_type": span.kind,
-        "timestamp": render_time(span.end_ns),
+        "timestamp": ended,
         "start_time": render_time(span.start_ns),
-        "end_time": render_time(span.end_ns),
+        "end_time": ended,
         "prompt_tokens": span.prompt_tokens,
         "completion_tokens": span.completion_tokens,
         "total_request_tokens": span_total_tokens(span),

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
-
 from clearspan.api.errors import dump_json
 from clearspan.api.respan.convert import NO_TEXTS, SpanTexts
-from clearspan.ingest.detail import decode_span, input_output
-from clearspan.ingest.payload import CODEC_OTLP_SPAN, decode_record
+from clearspan.ingest.detail import decode_span, input_output, input_output_links
 from clearspan.store.port import TraceDetail
 
 
@@ -31,13 +28,9 @@ def detail_texts(detail: TraceDetail) -> dict[str, SpanTexts]:
 
 
 def _span_texts(record: bytes, logs: Sequence[bytes]) -> SpanTexts:
-    given_in, given_out = input_output(record, logs)
-    return SpanTexts(given_in, given_out, _links(record))
+    given_in, given_out, has_links = input_output_links(record, logs)
+    return SpanTexts(given_in, given_out, _links(record) if has_links else None)
 
 
-def _links(record: bytes) -> str | None:
-    wire = decode_record(record)
-    # Few spans have links: look before decoding all of it.
-    if wire.codec != CODEC_OTLP_SPAN or not WireSpan.FromString(wire.raw).links:
-        return None
+def _links(record: bytes) -> str:
     return dump_json([link._asdict() for link in decode_span(record).links]).decode()
