@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 
 import apsw
@@ -94,14 +95,29 @@ class Index(RuleBasedStateMachine):
         self.conn = apsw.Connection(":memory:")
         self.conn.execute(next(m.sql for m in migrations() if m.name == "text_index"))
         self.words: dict[int, set[str]] = {}
+        self.blocks: dict[tuple[int, str], set[int]] = {}  # (trace_pk, word) → where it is
         self.block_no = 0
 
     @rule(pks=st.lists(PKS, max_size=40), word=st.sampled_from(NEEDLES))
     def add(self, pks: list[int], word: str) -> None:
         self.block_no += 1
         text_index.add(self.conn, [(pk, self.block_no, signature([word.encode()])) for pk in set(pks)])
+        self._note(pks, word)
+
+    @rule(pks=st.lists(PKS, max_size=4), words=st.lists(st.sampled_from(NEEDLES), min_size=1, max_size=12))
+    def add_large(self, pks: list[int], words: list[str]) -> None:
+        """Blocks with so much text that one signature for all of them would tell nothing."""
+        for word in words:
+            self.block_no += 1
+            noise = random.Random(self.block_no).randbytes(6_000)
+            bits = signature([word.encode(), noise.hex().encode(), noise])
+            text_index.add(self.conn, [(pk, self.block_no, bits) for pk in set(pks)])
+            self._note(pks, word)
+
+    def _note(self, pks: list[int], word: str) -> None:
         for pk in pks:
             self.words.setdefault(pk, set()).add(word)
+            self.blocks.setdefault((pk, word), set()).add(self.block_no)
 
     @rule(segment=st.integers(0, 3))
     def seal(self, segment: int) -> None:
@@ -114,6 +130,8 @@ class Index(RuleBasedStateMachine):
         assert text_index.count(self.conn, victims) == 0
         for pk in victims:
             self.words.pop(pk, None)
+            for word in NEEDLES:
+                self.blocks.pop((pk, word), None)
 
     @invariant()
     def answers_equal_the_model(self) -> None:
@@ -121,6 +139,10 @@ class Index(RuleBasedStateMachine):
             answer = text_index.candidates(self.conn, needle)
             expected = {pk for pk, words in self.words.items() if needle in words}
             assert expected <= set(answer.trace_pks.tolist()) <= self.words.keys()
+            assert all((pk in answer) == (pk in set(answer.trace_pks.tolist())) for pk in self.words)
+            for pk in expected & answer.blocks.keys():
+                for block_no in self.blocks[pk, needle]:
+                    assert any(first <= block_no <= last for first, last in answer.blocks[pk]), (pk, needle, block_no)
         both = text_index.candidates(self.conn, "saxophone trombone")
         assert {pk for pk, words in self.words.items() if words >= {"saxophone", "trombone"}} <= set(
             both.trace_pks.tolist()

@@ -158,6 +158,85 @@ def test_late_signatures_wait_until_they_are_many(conn: apsw.Connection, monkeyp
     assert found(conn, "late arrival") >= {3, 4, *(SEGMENT_TRACES + n for n in (3, 4, 5))}
 
 
+def word(n: int) -> str:
+    return "".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=12))
+
+
+def block_of(word: str, seed: int) -> bytes:
+    """The signature of a block of noise and one word: nearly half of its bits are set."""
+    rng = random.Random(seed)
+    return signature([word.encode(), rng.randbytes(4_000).hex().encode(), rng.randbytes(1_500)])
+
+
+def blocks(conn: apsw.Connection, trace_pk: int, needle: str) -> list[int] | None:
+    """Which of the first 100 blocks of a trace a search looks at; None: any."""
+    ranges = candidates(conn, needle, phrase=True).blocks.get(trace_pk)
+    return None if ranges is None else [n for n in range(100) for first, last in ranges if first <= n <= last]
+
+
+def test_a_large_trace_is_looked_at_only_where_the_needle_may_be(conn: apsw.Connection) -> None:
+    texts = fill(conn, SEGMENT_TRACES)
+    text_index.add(conn, [(5, n, block_of(word(n), n)) for n in range(1, 20)])
+    for _ in range(2):  # staged, then sealed
+        assert blocks(conn, 5, word(17)) == [17]
+        assert 5 in candidates(conn, word(17))
+        assert 5 in candidates(conn, f"{word(3)} {word(17)}")
+        assert 5 not in candidates(conn, "xylophonists")
+        assert 5 not in candidates(conn, f"{word(17)} xylophonists")
+        text_index.seal(conn, 0)
+    assert staged(conn) >= 19  # dense by themselves; 0 and 1 may be one piece
+    assert conn.execute("SELECT count(*) FROM text_doc WHERE trace_pk <> 5").get == 0
+    assert 0 in (blocks(conn, 5, texts[5].split()[-1]) or [])
+    text_index.add(conn, [(5, 30, signature([b"late violoncello"]))])
+    assert blocks(conn, 5, "violoncello") == list(range(30, 100))
+    text_index.seal(conn, 0)
+    assert 30 in (blocks(conn, 5, "violoncello") or [])
+    assert text_index.count(conn, [5]) == text_index.purge(conn, [5]) >= 19
+    assert 5 not in candidates(conn, word(17))
+    assert staged(conn) == 0
+
+
+def test_neighbouring_small_blocks_of_a_large_trace_become_one_piece(conn: apsw.Connection) -> None:
+    rng = random.Random(3)
+    text_index.add(
+        conn, [(7, n, signature([word(n).encode(), rng.randbytes(2_000).hex().encode()])) for n in range(80)]
+    )
+    before = {n: blocks(conn, 7, word(n)) for n in range(80)}
+    assert all(n in (found or []) for n, found in before.items())
+    text_index.seal(conn, 0)
+    assert 4 <= staged(conn) <= 40
+    for bits in conn.execute("SELECT bits FROM text_doc"):
+        assert int.from_bytes(bits[0], "big").bit_count() <= text_index.PIECE_BITS
+    for n in range(80):
+        assert n in (blocks(conn, 7, word(n)) or [])
+    assert sum(len(blocks(conn, 7, word(n)) or []) for n in range(80)) < 80 * 80 / 3
+
+
+def test_what_was_sealed_of_a_trace_before_it_grew_is_looked_at_too(conn: apsw.Connection) -> None:
+    text_index.add(conn, [(9, 0, block_of(word(0), 1)), (10, 0, signature([b"small"]))])
+    text_index.seal(conn, 0)
+    assert staged(conn) == 0
+    text_index.add(conn, [(9, n, block_of(word(n), n)) for n in (1, 2, 3)] + [(10, 1, signature([b"tiny"]))])
+    text_index.seal(conn, 0)
+    assert staged(conn) == 3  # of 9; 10 is still small
+    assert blocks(conn, 9, word(0)) == [0]
+    assert blocks(conn, 9, word(2)) == [2]
+    assert found(conn, "smalltiny") == set()
+    assert found(conn, "small tiny") >= {10}
+    assert text_index.count(conn, [9]) == text_index.purge(conn, [9]) == 4
+
+
+def test_pieces_are_not_late_signatures(conn: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_index, "SETTLED_TRACES", 0)
+    monkeypatch.setattr(text_index, "LATE_ROWS_MAX", 2)
+    fill(conn, 2 * SEGMENT_TRACES)
+    text_index.add(conn, [(5, n, block_of("word", n)) for n in range(1, 10)])
+    while text_index.seal_next(conn):
+        pass
+    assert conn.execute("SELECT count(*) FROM text_doc WHERE trace_pk = 5").get == 9
+    assert text_index.segment_to_seal(conn) is None
+
+
 def test_a_purge_clears_staged_rows_and_sealed_columns(conn: apsw.Connection, tmp_path: Path) -> None:
     texts = fill(conn, 2 * SEGMENT_TRACES)
     text_index.seal(conn, 0)

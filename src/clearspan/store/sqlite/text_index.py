@@ -306,7 +306,7 @@ class _Staged:
     def read(cls, conn: apsw.Connection, bits: Sequence[int]) -> _Staged:
         columns = ", ".join(["substr(bits, ?, 1)"] * len(bits))
         rows: list[Any] = conn.execute(
-            f"SELECT trace_pk, block_no, {columns} FROM text_doc ORDER BY trace_pk", [bit // 8 + 1 for bit in bits]
+            f"SELECT trace_pk, block_no, {columns} FROM text_doc", [bit // 8 + 1 for bit in bits]
         ).fetchall()
         trace_pks = np.array([row[0] for row in rows], np.int64)
         block_nos = np.array([row[1] for row in rows], np.int64) % PIECE
@@ -322,7 +322,7 @@ class _Staged:
         if not len(segments):
             return {bit: np.zeros(len(segment), np.bool_) for bit in self.is_set}
         at = np.minimum(np.searchsorted(segments, segment), len(segments) - 1)
-        is_sealed = segments[at] == segment
+        is_sealed = (segments[at] == segment) & (self.block_nos[self.first] > 0)  # else its rows are all there is
         shift = (column % 8).astype(np.uint8)
         return {
             bit: is_sealed & (read[bit][at, column // 8] >> shift & 1).astype(np.bool_) if bit in read else is_sealed
