@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearspan.cli.follow import ended_badly, fetch_receipt, follow, save_new, state_line
+from clearspan.cli.follow import ended_badly, fetch_receipt, follow, save_new, state_line, verify_line
 from clearspan.cli.output import JsonOption, fail, print_json, print_table, printable
 from clearspan.cli.remote import DEFAULT_URL, KeyFileOption, KeyOption, Remote, RemoteFailure, UrlOption, open_remote
 from clearspan.cli.selection import (
@@ -164,7 +164,7 @@ def ending_lines(deletion: Json, kept: Path | None) -> list[str]:
             f"{traces['held']:,} are kept by a hold and go when it is released" + (f": {child}." if child else ".")
         )
     if kept is not None:
-        lines += [f"Receipt: {kept}", f"  check it, also without the server:  clearspan verify {kept}"]
+        lines += [f"Receipt: {kept}", verify_line(kept)]
     elif deletion["state"] not in ("failed", "cancelled"):
         lines += [f"  follow it:  clearspan deletions watch {name}", f"  cancel it:  clearspan deletions cancel {name}"]
         lines += [f"  its receipt, once it is verified:  clearspan deletions receipt {name}"]

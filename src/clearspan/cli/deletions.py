@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearspan.cli.follow import address, ended_badly, fetch_receipt, follow, save_new, state_line
+from clearspan.cli.follow import address, ended_badly, fetch_receipt, follow, save_new, state_line, verify_line
 from clearspan.cli.output import JsonOption, print_json, print_table, printable
 from clearspan.cli.remote import DEFAULT_URL, KeyFileOption, KeyOption, UrlOption, open_remote
 
@@ -139,7 +139,7 @@ def receipt(
     if as_json:
         print_json({"receipt_file": str(path)})
     else:
-        typer.echo(f"Receipt: {path}\n  check it, also without the server:  clearspan verify {path}")
+        typer.echo(f"Receipt: {path}\n{verify_line(path)}")
 
 
 @app.command("tombstones")

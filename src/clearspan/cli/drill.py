@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -39,6 +40,7 @@ def drill(
     Without --url it starts a server of its own on a temporary directory and stops it again. Exit status 1: a needle was
     found, or anything else did not hold; 2: the drill could not be carried out.
     """
+    signal.signal(signal.SIGTERM, _stop)  # so that the server it started does not outlive it
     try:
         target = find_target(url, data, key, key_file)
         check_report(report, target)
@@ -61,6 +63,10 @@ def drill(
         typer.echo(f"{'Everything held' if done.ok else 'Not everything held'}. Report: {report} and {report}.json")
     if not done.ok:
         raise typer.Exit(1)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def find_target(url: str | None, data: Path | None, key: str | None, key_file: Path | None) -> Target | None:

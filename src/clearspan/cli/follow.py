@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from clearspan.cli.output import fail, printable
 from clearspan.cli.remote import Remote, RemoteFailure
+from clearspan.drill.papers import fetch_papers
 
 Json = dict[str, Any]
 
@@ -62,7 +64,7 @@ def follow(remote: Remote, deletion: Json, *, show: bool) -> Json:
 
 def is_settled(deletion: Json) -> bool:
     """Whether waiting longer is of no use."""
-    return deletion["state"] in FINAL or deletion.get("waits_for") in ("hold", "not_before", "retry")
+    return deletion["state"] in FINAL or deletion.get("waits_for") in ("held", "not_before")
 
 
 def state_line(deletion: Json) -> str:
@@ -117,9 +119,13 @@ def target_progress(deletion: Json) -> Iterator[tuple[str, int, int]]:
 
 def fetch_receipt(remote: Remote, deletion_id: str) -> Json:
     """A receipt with all that checking it needs: the public keys and the tree head of this moment."""
-    answer = remote.send("GET", f"{address(deletion_id)}/receipt")
-    receipt: Json = answer.json()
-    return receipt
+    return fetch_papers(remote.get, deletion_id)
+
+
+def verify_line(path: Path) -> str:
+    """How to check a saved receipt."""
+    name = shlex.quote(str(path))
+    return f"  check it, also without the server:  clearspan verify {name} --key {name} --head {name}"
 
 
 def save_new(path: Path, document: Json) -> None:

@@ -39,7 +39,7 @@ def list_(
 ) -> None:
     """List holds."""
     with open_remote(url, key, key_file) as remote:
-        found = remote.pages("/v1/holds", limit=min(limit, 200), released="true" if released else None)
+        found = remote.pages("/v1/holds", limit=min(limit, 200), state="all" if released else None)
         rows = list(islice(found, limit))
     if as_json:
         print_json({"data": rows})

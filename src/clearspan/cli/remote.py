@@ -79,7 +79,8 @@ class Remote:
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON under an address; parameters that are None are left out."""
-        return self.call("GET", path, params={key: value for key, value in params.items() if value is not None})
+        given = {key: value for key, value in params.items() if value is not None}
+        return self.call("GET", path, params=given or None)  # an empty dict would strip the query that `path` has
 
     def post(self, path: str, body: Json | None = None) -> Any:
         return self.call("POST", path, json={} if body is None else body)
