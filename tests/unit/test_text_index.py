@@ -175,7 +175,7 @@ def blocks(conn: apsw.Connection, trace_pk: int, needle: str) -> list[int] | Non
 
 
 def test_a_large_trace_is_looked_at_only_where_the_needle_may_be(conn: apsw.Connection) -> None:
-    texts = fill(conn, SEGMENT_TRACES)
+    texts = fill(conn, SEGMENT_TRACES - 1)
     text_index.add(conn, [(5, n, block_of(word(n), n)) for n in range(1, 20)])
     for _ in range(2):  # staged, then sealed
         assert blocks(conn, 5, word(17)) == [17]

@@ -18,7 +18,7 @@ from clearspan.ingest.messages import Message, from_events, parse_messages
 from clearspan.ingest.metadata import json_text
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, WireRecord, decode_record
 from clearspan.ingest.text import readable
-from clearspan.ingest.wire import ResourceView, SpanView, any_value, attribute_key, attributes_of, json_like
+from clearspan.ingest.wire import ResourceView, SpanTextsView, SpanView, any_value, attributes_of, json_like
 
 _STATUS: Final = ("unset", "ok", "error")
 _OPERATION_DETAILS: Final = "gen_ai.client.inference.operation.details"
@@ -142,28 +142,38 @@ def decode_log(record: bytes) -> DecodedLog:
 
 def input_output(record: bytes, log_records: Sequence[bytes] = ()) -> tuple[str | None, str | None]:
     """What went into a span and what came out, as text, for list pages; decodes no more than that."""
+    given_in, given_out, _ = input_output_links(record, log_records)
+    return given_in, given_out
+
+
+def input_output_links(record: bytes, log_records: Sequence[bytes] = ()) -> tuple[str | None, str | None, bool]:
+    """As `input_output`, and whether the span has links, for the spans of a trace. Cost: about 10 µs."""
     wire = decode_record(record)
     if wire.codec == CODEC_RESPAN_SPAN:
-        return respan.input_output(wire.raw)
-    found: dict[bytes, bytes] = {}
-    in_pieces = is_odd = False
-    attributes = SpanView.FromString(wire.raw).attributes
-    for attribute in attributes:
-        key, _ = attribute_key(attribute)
-        if key in _RANKED:
-            found[key] = attribute
-        elif key.startswith(_PIECES):
-            in_pieces = True
-        elif not key:
-            is_odd = True  # its key cannot be read in place
-    given_in = _first(_INPUTS, found)
-    given_out = _first(_OUTPUTS, found)
-    if is_odd or (in_pieces and (given_in is None or given_out is None)):
+        return *respan.input_output(wire.raw), False
+    span = SpanTextsView.FromString(wire.raw)
+    attributes = list(span.attributes)
+    keyed = _by_key(attributes)
+    if keyed is None:
         given_in, given_out = _from_attributes(attributes_of(attributes))
+    else:
+        given_in, given_out = _first(_INPUTS, keyed), _first(_OUTPUTS, keyed)
+        if (given_in is None or given_out is None) and any(key.startswith(_PIECES) for key in keyed):
+            given_in, given_out = _from_attributes(attributes_of(attributes))
     if log_records and (given_in is None or given_out is None):
         asked, answered = _from_logs(log_records)
         given_in, given_out = given_in or _messages_text(asked), given_out or _messages_text(answered)
-    return given_in, given_out
+    return given_in, given_out, bool(span.links)
+
+
+def _by_key(attributes: Sequence[bytes]) -> dict[bytes, bytes] | None:
+    """Attributes by key, read in place; None if some have an odd layout, a key of over 127 bytes or none."""
+    try:
+        keyed = {each[2 : 2 + each[1]]: each for each in attributes if each[0] == 0x0A and each[1] < 0x80}
+    except IndexError:
+        return None
+    # Of a repeated key the last value stands, which either way of reading has.
+    return keyed if len(keyed) == len(attributes) and b"" not in keyed else None
 
 
 def searchable_text(record: bytes) -> str:
@@ -192,15 +202,14 @@ def text_of(codec: int, raw: bytes) -> str:
 
 _INPUTS: Final = tuple(key.encode() for key in content.INPUT_KEYS)
 _OUTPUTS: Final = tuple(key.encode() for key in content.OUTPUT_KEYS)
-_RANKED: Final = frozenset(_INPUTS + _OUTPUTS)
 _PIECES: Final = tuple(
     key.encode() for key in (*content.FLATTENED_INPUTS, *content.FLATTENED_OUTPUTS, content.SYSTEM_INSTRUCTIONS)
 )
 
 
-def _first(keys: Sequence[bytes], found: Mapping[bytes, bytes]) -> str | None:
+def _first(keys: Sequence[bytes], keyed: Mapping[bytes, bytes]) -> str | None:
     for key in keys:
-        if key in found and (text := content.value_text(any_value(found[key]))):
+        if key in keyed and (text := content.value_text(any_value(keyed[key]))):
             return text
     return None
 

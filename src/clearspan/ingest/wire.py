@@ -52,6 +52,7 @@ _VIEWS: Final[dict[str, tuple[tuple[str, int, Any, bool], ...]]] = {
         ("events", 11, _BYTES, True),
         ("status", 15, "Status", False),
     ),
+    "SpanTexts": (("attributes", 9, _BYTES, True), ("links", 13, _BYTES, True)),
     "SpanId": (("span_id", 2, _BYTES, False),),  # no texts: readable in a span whose texts are not
     "LogSpanId": (("span_id", 10, _BYTES, False),),
     "Event": (("time_ns", 1, _FIXED64, False), ("name", 2, _TEXT, False), ("attributes", 3, _BYTES, True)),
@@ -91,6 +92,7 @@ _classes = _build_views()
 RequestView: Any = _classes["Request"]
 ResourceView: Any = _classes["Resource"]
 SpanView: Any = _classes["Span"]
+SpanTextsView: Any = _classes["SpanTexts"]
 EventView: Any = _classes["Event"]
 LogView: Any = _classes["Log"]
 SpanIdView: Any = _classes["SpanId"]
