@@ -11,7 +11,9 @@ from clearspan import faults
 from clearspan.deletion.job import HELD
 from clearspan.deletion.result import render_message
 from clearspan.deletion.state import DeletionState
+from clearspan.model.span import SpanContext, TraceBatch
 from clearspan.store.port import child_id_of
+from clearspan.testing.build import make_batch, make_span
 from clearspan.testing.deletions import ANNA, World, by_filter, by_ids, hold_on, open_world
 
 S = DeletionState
@@ -124,19 +126,21 @@ def test_what_no_longer_matches_on_release_stays(world: World) -> None:
     assert world.ids_left() == {"t1"}
 
 
-def _renamed(trace_id: str) -> object:
+def _renamed(trace_id: str) -> TraceBatch:
     """A root that arrives late and displays another customer."""
-    from clearspan.model.span import SpanContext
-    from clearspan.testing.build import make_batch, make_span
-
     context = SpanContext(customer_identifier="bert")
     return make_batch(trace_id, [make_span("a-new-root", start_s=-1, duration_s=99, context=context)])
 
 
-POINTS = ("deletion.before_child", "deletion.after_child", "deletion.before_hide_child", "deletion.after_hide_child")
+POINTS = (
+    "deletion.before_child", "deletion.after_child", "deletion.before_hide_child", "deletion.after_hide_child",
+    "deletion.after_batch", "deletion.before_settle", "deletion.before_receipt",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("point", [*POINTS, "deletion.after_batch", "deletion.before_settle", "deletion.before_receipt"])
+@pytest.mark.parametrize(
+    "point", [*POINTS, "deletion.after_batch", "deletion.before_settle", "deletion.before_receipt"]
+)
 def test_a_held_remainder_survives_dying_anywhere(world: World, point: str) -> None:
     deleter = world.deleter()
     hold, _ = world.holds(deleter).create(hold_on("t1"))

@@ -6,7 +6,6 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from clearspan import deletion, faults
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.ledger import check_chain
 from clearspan.deletion.execute import Deleter
-from clearspan.deletion.job import DeletionCatalog
 from clearspan.deletion.records import KIND, CatalogRecords
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByIds, DeletionRequest
 from clearspan.deletion.result import render_message
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.steps import ATTEMPTS_MAX, RETRY_S
@@ -26,76 +24,26 @@ from clearspan.deletion.targets import NAMES
 from clearspan.model.clock import SystemClock
 from clearspan.model.errors import Conflict, NotFound, Overloaded, StoreDamaged, Unguarded
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Condition, Expr
+from clearspan.query.ast import Condition
 from clearspan.query.fields import BY_NAME
 from clearspan.query.operators import Operator
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import HideOutcome
-from clearspan.testing.build import T0_NS, make_batch, make_span, make_trace, with_metadata
+from clearspan.testing.build import T0_NS, make_batch, make_span, make_trace
 from clearspan.testing.catalog import FakeCatalog
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.deletions import ANNA, BERT, SCOPE, SECRET, World, by_filter, by_ids, ids_in, open_world
 from clearspan.testing.stores import TOMBSTONE_SECRET, visible
 
 S = DeletionState
-SECRET = b"k" * 32
-SCOPE = Scope((1,))
 STEPS = ["0.planned", "1.hidden", "2.purged", "3.verified", ""]
 """Of the ledger's entries: a row for each move, and one for the receipt."""
-DAY = Window(T0_NS - 10**13, T0_NS + 10**14)
-
-
-@dataclass
-class World:
-    """A store, a catalog and the clock: what survives the Deleters that come and go."""
-
-    store: MemoryStore
-    catalog: DeletionCatalog
-    clock: FixedClock
-    ids: CountingIds
-    real: Catalog | None = None
-
-    def deleter(self, **options: Any) -> Deleter:
-        return Deleter(self.store, self.catalog, self.clock, self.ids, secret=SECRET, **{"rows_max": 10, **options})
-
-    def restarted(self) -> Deleter:
-        """A new process: the Catalog's records of leases are made anew, nothing in memory is left."""
-        if self.real is not None:
-            self.catalog = CatalogRecords(self.real, self.clock, self.ids)
-        return self.deleter()
-
-    def ids_left(self) -> set[str]:
-        return {trace_id for _, trace_id in visible(self.store, [1])}
 
 
 @pytest.fixture(params=["fake", "real"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    clock, ids = FixedClock(), CountingIds()
-    store = MemoryStore(TOMBSTONE_SECRET)
-    context = with_metadata({"k": "v"}, customer_identifier="anna")
-    for n in range(8):
-        store.write([make_trace(f"t{n}", span_count=4, context=context)], received_ns=clock.now_ns())
-    clock.advance(60)
-    if request.param == "fake":
-        yield World(store, FakeCatalog(clock), clock, ids)
-    else:
-        with Catalog.open(tmp_path, clock=clock, ids=ids) as catalog:
-            yield World(store, CatalogRecords(catalog, clock, ids), clock, ids, catalog)
-
-
-def by_ids(*trace_ids: str, **fields: Any) -> DeletionRequest:
-    return DeletionRequest(1, "key_1", "native", SCOPE, ByIds(trace_ids), **fields)
-
-
-def by_filter(where: Expr, **fields: Any) -> DeletionRequest:
-    return DeletionRequest(1, "key_1", "respan", SCOPE, ByFilter(where), **{"window": DAY, **fields})
-
-
-def ids_in(*trace_ids: str) -> Condition:
-    return Condition(BY_NAME["trace_unique_id"], Operator.IN, trace_ids)
-
-
-ANNA = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, ("anna",))
-BERT = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, ("bert",))
+    with open_world(tmp_path, real=request.param == "real") as made:
+        yield made
 
 
 # -- the road -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from clearspan.deletion import guard
+from clearspan.deletion.policy import Policy
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.errors import ClearspanError, Conflict, InvalidFilter, Unguarded
 from clearspan.model.trace import Scope, Window
@@ -24,17 +25,21 @@ def request(selection: ByFilter | ByIds, **fields: Any) -> DeletionRequest:
     )
 
 
-def refusal(asked: DeletionRequest, matched: int | None = None) -> ClearspanError | None:
+def refusal(asked: DeletionRequest, matched: int | None = None, visible: int = 10**9) -> ClearspanError | None:
     """What the guards object; None: they let it pass."""
     try:
-        for check_request in guard.BEFORE_PLAN:
-            check_request(asked)
+        guard.check_request(asked)
         if matched is not None:
-            for check_matches in guard.AFTER_PLAN:
-                check_matches(asked, matched)
+            guard.check_matches(asked, matched, lambda: visible)
     except ClearspanError as error:
         return error
     return None
+
+
+def code(asked: DeletionRequest, matched: int | None = None, visible: int = 10**9) -> str | None:
+    error = refusal(asked, matched, visible)
+    assert error is None or "othing was deleted" in error.message
+    return None if error is None else error.code
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,42 @@ def test_an_expected_count_must_be_met() -> None:
         assert isinstance(error, Conflict)
         assert error.code == "expected_count_mismatch"
     assert isinstance(refusal(request(ByIds(("t",)), expected_count=0), 1), Conflict)
+
+
+def test_a_policy_limits_traces_and_share() -> None:
+    asked = request(ByIds(("t",)), policy=Policy(max_traces=10, max_share_ppm=250_000))
+    assert guard.plan_limit(asked) == 10
+    assert code(asked, 10, 40) is None
+    assert code(asked, 11, 1000) == "key_limit_exceeded"
+    assert code(asked, 10, 39) == "key_share_exceeded"
+    assert code(asked, 0, 0) is None
+    assert code(asked, 1, 0) == "key_share_exceeded"
+    error = refusal(asked, 10, 39)
+    assert isinstance(error, Unguarded)
+    assert "25 %" in error.message
+
+
+def test_the_share_is_not_counted_unless_it_is_limited() -> None:
+    guard.check_matches(request(ByIds(("t",)), policy=Policy(max_traces=5)), 5, lambda: pytest.fail("counted"))
+
+
+def test_a_policy_can_ask_for_a_reason_and_forbid_delete_all() -> None:
+    strict = Policy(require_reason=True, forbid_delete_all=True)
+    assert code(request(ByIds(("t",)), policy=strict)) == "reason_required"
+    assert code(request(ByIds(("t",)), policy=strict, reason=" \n")) == "reason_required"
+    assert code(request(ByIds(("t",)), policy=strict, reason="asked")) is None
+    assert code(request(ByFilter(SOME), policy=strict, reason="asked", delete_all=True)) == "delete_all_forbidden"
+    assert code(request(ByFilter(SOME), policy=strict, reason="asked", window=Window(1, 2))) is None
+
+
+@pytest.mark.parametrize("strict", [{"strict_window": True}, {"policy": Policy(strict_window=True)}])
+def test_in_strict_mode_no_window_is_filled_in(strict: dict[str, Any]) -> None:
+    window = Window(1, 2)
+    assert code(request(ByFilter(SOME), window=window, window_is_implicit=True, **strict)) == "implicit_window"
+    assert code(request(ByFilter(SOME), window=window, end_is_implicit=True, **strict)) is None
+    assert code(request(ByFilter(SOME), window=window, **strict)) is None
+    assert code(request(ByFilter(SOME), window=window, window_is_implicit=True)) is None
+    assert code(request(ByIds(("t",)), **strict)) is None
 
 
 def test_refusals_hold_no_value_of_the_request() -> None:

@@ -113,7 +113,7 @@ def repeatable_id(secret: bytes, request: DeletionRequest, *, attempt: int = 0) 
 
 def token_hash(secret: bytes, token: str) -> str:
     """The same as `request_hash` for a deletion that names a plan token instead of traces."""
-    return hmac.new(secret, b"plan\0" + token.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(secret, b"plan\0" + token.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def request_hash(secret: bytes, request: DeletionRequest) -> str:
