@@ -49,5 +49,6 @@ def recount(store: DeletionStore, catalog: DeletionCatalog, job: DeletionJob) ->
 
 
 def _unregistered(counted: dict[str, int | None]) -> dict[str, int | None]:
-    """A store that counts more than the registry knows is believed."""
-    return {name: count for name, count in counted.items() if name not in NAMES}
+    """A store that counts more than the registry knows is believed when it finds something, or cannot tell; that
+    nothing is left where nothing was registered says no more."""
+    return {name: count for name, count in counted.items() if name not in NAMES and count != 0}
