@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from clearspan import faults
+from clearspan.files import disk
 from clearspan.model.errors import InvalidInput
 
 PREFIX = "CLEARSPAN_"
@@ -90,6 +91,18 @@ class Settings:
         min=2**20,
         unit="bytes",
     )
+    reserve_bytes: int = _setting(
+        64 * 2**20,
+        "Size of the file `reserve` in the data directory, given up when a deletion meets a full disk; 0 keeps none.",
+        min=0,
+        unit="bytes",
+    )
+    disk_free_min_bytes: int = _setting(
+        128 * 2**20,
+        "With less free space than this in the data directory, ingest is refused with 503, so that deletions go on.",
+        min=0,
+        unit="bytes",
+    )
     read_threads: int = _setting(4, "Threads that read, each with a connection of its own.", min=1, max=64)
 
     read_seconds_max: float = _setting(
@@ -151,7 +164,8 @@ def variable_of(name: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """`CLEARSPAN_…` variables that set nothing, sorted: worth a warning, as they are often a typing error."""
-    known = {variable_of(name) for name in _documented()} | {CONFIG_VARIABLE, CLIENT_VARIABLE, faults.VARIABLE}
+    known = {variable_of(name) for name in _documented()}
+    known |= {CONFIG_VARIABLE, CLIENT_VARIABLE, faults.VARIABLE, disk.VARIABLE}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 

@@ -22,9 +22,17 @@ def make_sqlite_store(folder: Path) -> Stores:
     return Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)
 
 
+def make_staging_store(folder: Path) -> Stores:
+    """The same store, with every hide in many short transactions, as large ones are."""
+    store = open_local_store(folder, TOMBSTONE_SECRET)
+    store.deletions.direct_max = 0
+    return Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)
+
+
 FACTORIES: dict[str, Callable[[Path], Stores]] = {
     "memory": make_memory_store,
     "sqlite": make_sqlite_store,
+    "sqlite, staged": make_staging_store,
 }
 
 

@@ -46,6 +46,8 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
         catalog.tombstone_secret,
         group_spans_max=settings.commit_spans_max,
         checkpoint_bytes=settings.wal_checkpoint_bytes,
+        reserve_bytes=settings.reserve_bytes,
+        disk_free_min_bytes=settings.disk_free_min_bytes,
     )
     store.reader.seconds_max = settings.read_seconds_max
     with ExitStack() as stack:

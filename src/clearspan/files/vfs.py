@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import apsw
 
+from clearspan.files import disk
 from clearspan.model.errors import StoreDamaged
 
 PAGES_MAX = (1 << 25) - 1
@@ -109,22 +110,60 @@ class _ZeroingFile(apsw.VFSFile):
 
 
 class _ZeroingVFS(apsw.VFS):
+    def __init__(self, name: str, base: str) -> None:
+        super().__init__(name, base)
+        self._base_name = base
+
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         kind = _ZeroingFile if flags[0] & apsw.SQLITE_OPEN_MAIN_DB else apsw.VFSFile
-        return kind(_BASE, name, flags)
+        return kind(self._base_name, name, flags)
+
+
+class _SmallDiskFile(apsw.VFSFile):
+    """A file that cannot grow beyond the pretended disk of a test (files/disk.py)."""
+
+    def __init__(self, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        super().__init__(_BASE, name, flags)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self._folder = Path(path).parent if path else None
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        growth = offset + len(data) - self.xFileSize()
+        small = disk.small()
+        if growth > 0 and small is not None and self._folder is not None and growth > small.free(self._folder):
+            raise apsw.FullError("the pretended disk is full")
+        super().xWrite(data, offset)
+
+
+class _SmallDiskVFS(apsw.VFS):
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        return _SmallDiskFile(name, flags)
 
 
 @cache
-def _register() -> _ZeroingVFS:
-    """The VFS object must live as long as SQLite may call it: for ever."""
-    return _ZeroingVFS(_NAME, _BASE)
+def _register(*, zeroing: bool, on_small_disk: bool) -> str | apsw.VFS:
+    """A VFS by its name or as an object that must live as long as SQLite may call it: for ever."""
+    if on_small_disk:
+        base = "clearspan-small-disk"
+        if not zeroing:
+            return _SmallDiskVFS(base, _BASE)
+        _register(zeroing=False, on_small_disk=True)
+        return _ZeroingVFS(f"{base}-zeroing", base)
+    return _ZeroingVFS(_NAME, _BASE) if zeroing else _BASE
+
+
+def _vfs(*, zeroing: bool) -> str:
+    """The name of the VFS for a new connection."""
+    on_small_disk = disk.small() is not None
+    _register(zeroing=zeroing, on_small_disk=on_small_disk)
+    if on_small_disk:
+        return "clearspan-small-disk-zeroing" if zeroing else "clearspan-small-disk"
+    return _NAME if zeroing else _BASE
 
 
 def _connect(path: Path, *, zeroing: bool, flags: int, busy_ms: int = BUSY_MS) -> apsw.Connection:
     """A connection with what all of ours share: no temporary files, no deleted bytes left, no surprises."""
-    if zeroing:
-        _register()
-    connection = apsw.Connection(str(path), flags=flags, vfs=_NAME if zeroing else _BASE)
+    connection = apsw.Connection(str(path), flags=flags, vfs=_vfs(zeroing=zeroing))
     connection.set_busy_timeout(busy_ms)
     if not zeroing:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -44,6 +44,14 @@ class LocalWriter:
         with self._lock:
             return getattr(self._service, name)(*args)
 
+    def start(self, name: str, *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(self.call(name, *args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
     def close(self) -> None:
         with self._lock:
             self.is_alive = False

@@ -82,7 +82,11 @@ class WriterClient:
 
     def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
         """Run a method of process.Service there and wait for its answer or its error."""
-        return self._enqueue(wire.CALL, lambda: pickle.dumps((name, args)), pickle.loads).result(timeout_s)
+        return self.start(name, *args).result(timeout_s)
+
+    def start(self, name: str, *args: Any) -> Future[Any]:
+        """As `call`, without waiting: calls are carried out in the order they were started in."""
+        return self._enqueue(wire.CALL, lambda: pickle.dumps((name, args)), pickle.loads)
 
     def close(self) -> None:
         """Let the process finish what it was sent, and wait for its end."""

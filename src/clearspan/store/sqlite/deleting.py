@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -34,7 +35,8 @@ from clearspan.store.sqlite import erase, hiding, holds, private, recount, texts
 from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.reader import SqliteReader
 from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
-from clearspan.store.sqlite.stage import count_keys_by_pk
+from clearspan.store.sqlite.stage import StagedLine, count_keys_by_pk
+from clearspan.store.tombstone import tombstone_key
 
 LOG_EMPTY_WAIT_S = 10.0
 """How long one `settle` waits for readers that keep the write-ahead log from being emptied."""
@@ -44,6 +46,8 @@ CHUNK = 2_000
 """Traces that are judged and staged at a time."""
 TEXT_SEARCHES_DIRECT = 20
 """With a text search, only so few traces are judged inside the writer's transaction: each may take a millisecond."""
+CHUNKS_AHEAD = 4
+"""Of a stage: how many may be on their way to the writer."""
 STAGE_TRIES = 5
 REFRESHES_MAX = 50
 _Item = TypeVar("_Item")
@@ -55,6 +59,10 @@ class Caller(Protocol):
 
     def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
         """Run a method of process.Service."""
+        ...
+
+    def start(self, name: str, *args: Any) -> Future[Any]:
+        """As `call`, without waiting."""
         ...
 
 
@@ -180,29 +188,40 @@ class SqliteDeletionStore:
         known: HideOutcome | None = call("stage_begin", deletion_id, question, preview_key)
         if known is not None:
             return known
-        counts = [0, 0]
-        # The snapshot begins after the writer has begun to note what changes.
-        with (
-            self._reader.snapshot() as conn,
-            textsearch.searching(conn, unlimited=True),
-        ):
+        changed = absent = 0
+        running: deque[Future[None]] = deque()
+        # The snapshot begins after the writer has begun to note what changes. While the writer stores one chunk, the
+        # next is judged here.
+        with self._reader.snapshot() as conn, textsearch.searching(conn, unlimited=True):
             for chunk in _chunks(manifest):
                 judged, _ = judge(conn, question, chunk)
                 rows.check_exact(exact, hiding.outcome_of(judged))
-                keys = count_keys_by_pk(conn, [line.trace_pk for line in judged.hit])
-                hit = [(*line, *keys[line.trace_pk][1:]) for line in judged.hit]
-                call("stage_lines", deletion_id, hit, judged.held)
-                counts[0] += len(judged.no_longer_matching)
-                counts[1] += len(judged.absent)
+                hit = self._staged_lines(conn, judged.hit)
+                running.append(
+                    self._writer.start("stage_lines", deletion_id, hit, [tuple(line) for line in judged.held])
+                )
+                if len(running) > CHUNKS_AHEAD:
+                    running.popleft().result()
+                changed += len(judged.no_longer_matching)
+                absent += len(judged.absent)
+        for each in running:
+            each.result()
         while call("stage_tombstones", deletion_id):
             pass
         for _ in range(REFRESHES_MAX):
             if not call("stage_refresh", deletion_id):
                 break
         outcome: HideOutcome | None = call(
-            "stage_activate", deletion_id, request, *counts, manifest_salt, exact, preview_key
+            "stage_activate", deletion_id, request, changed, absent, manifest_salt, exact, preview_key
         )
         return outcome
+
+    def _staged_lines(self, conn: apsw.Connection, hit: Sequence[PlannedTrace]) -> list[StagedLine]:
+        keys = count_keys_by_pk(conn, [line.trace_pk for line in hit])
+        return [
+            (pk, project_id, trace_id, *keys[pk][1:], tombstone_key(self._secret, project_id, trace_id))
+            for pk, project_id, trace_id in hit
+        ]
 
     def _drop_stage(self) -> None:
         while self._writer.call("stage_drop"):

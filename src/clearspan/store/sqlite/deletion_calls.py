@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import apsw
 
 from clearspan.faults import fault
 from clearspan.model.errors import Overloaded
@@ -15,8 +19,8 @@ from clearspan.store.sqlite.deletion_rows import CountKey
 from clearspan.store.sqlite.judge import Question
 
 if TYPE_CHECKING:
-    import apsw
-
+    from clearspan.files.disk import Reserve
+    from clearspan.files.vfs import Checkpointer
     from clearspan.store.sqlite.writer import Writer
 
 BUSY_S_MAX = 0.03
@@ -25,23 +29,86 @@ ROWS_A_CALL = 4_000
 """Manifest rows or tombstones that one call stores or clears: 10 to 20 ms."""
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _with_room(method: Callable[Concatenate[DeletionCalls, _P], _T]) -> Callable[Concatenate[DeletionCalls, _P], _T]:
+    """A deletion must go on when the disk is full: cut the write-ahead log, then give up the reserve, and try again.
+    A statement that failed so has changed nothing."""
+
+    @wraps(method)
+    def call(self: DeletionCalls, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for find_room in (self.shorten_log, self.spend_reserve):
+            try:
+                return method(self, *args, **kwargs)
+            except apsw.FullError:
+                find_room()
+        return method(self, *args, **kwargs)
+
+    return call
+
+
 class DeletionCalls:
     """Mixed into process.Service, which sets these."""
 
     conn: apsw.Connection
     monotonic: Callable[[], float]
+    _checkpointer: Checkpointer
+    _reserve: Reserve
+    _log_pages: int
     _secret: bytes
     _writer: Writer
     _stage: staging.Stage | None = None
     _owes_empty_log: bool = False
+
+    @contextmanager
+    def _lazily(self) -> Iterator[None]:
+        """Commits inside do not wait for the disk. Only for steps that nobody counts on before a later commit or
+        checkpoint, which waits for them as well: a power cut takes rows and bookkeeping back together."""
+        self.conn.pragma("synchronous", "NORMAL")
+        try:
+            yield
+        finally:
+            self.conn.pragma("synchronous", "FULL")
 
     def _timer(self) -> Callable[[], bool]:
         """A function that says whether this transaction has worked for long enough."""
         end = self.monotonic() + BUSY_S_MAX
         return lambda: self.monotonic() >= end
 
+    # -- room
+
+    def empty_log(self) -> bool:
+        """Copy the write-ahead log into the main file and cut it to nothing; False: a reader is in the way."""
+        try:
+            outcome = self._checkpointer.checkpoint("truncate")
+        except apsw.FullError:
+            if not self._reserve.give_up():
+                raise
+            outcome = self._checkpointer.checkpoint("truncate")
+        if not outcome.busy:
+            self._log_pages = 0
+            self._owes_empty_log = False
+        return not outcome.busy
+
+    def shorten_log(self) -> None:
+        """Give back the space of the write-ahead log, as far as readers and the disk allow."""
+        with suppress(apsw.FullError):
+            self.empty_log()
+
+    def spend_reserve(self) -> None:
+        """Give back the reserve's space, too."""
+        self.make_room()
+        self.shorten_log()
+
+    def make_room(self) -> bool:
+        """See port.DeletionStore.make_room."""
+        return self._reserve.give_up()
+
     # -- hiding
 
+    @_with_room
     def hide(
         self,
         deletion_id: str,
@@ -75,6 +142,7 @@ class DeletionCalls:
         self._writer.tombstones_exist = True
         self._owes_empty_log = self._owes_empty_log or preview_key is not None
 
+    @_with_room
     def stage_begin(self, deletion_id: str, question: Question, preview_key: bytes | None) -> HideOutcome | None:
         """Begin to stage a large hide; the outcome instead if it has taken place already."""
         fault("store.before_hide")
@@ -85,15 +153,23 @@ class DeletionCalls:
         self._writer.touched = self._stage.touched
         return None
 
-    def stage_lines(self, deletion_id: str, hit: Sequence[staging.StagedLine], held: Sequence[PlannedTrace]) -> None:
+    @_with_room
+    def stage_lines(
+        self, deletion_id: str, hit: Sequence[staging.StagedLine], held: Sequence[tuple[int, int, str]]
+    ) -> None:
         """Stage judged lines."""
-        staging.add_lines(self.conn, self._secret, self._open_stage(deletion_id), hit, held)
+        with self._lazily():
+            staging.add_lines(self.conn, self._open_stage(deletion_id), hit, held)
         fault("store.after_stage_lines")
 
+    @_with_room
     def stage_tombstones(self, deletion_id: str) -> bool:
         """Stage the next tombstones; whether more wait."""
-        return staging.add_tombstones(self.conn, self._open_stage(deletion_id), ROWS_A_CALL)
+        with self._lazily():
+            more = staging.add_tombstones(self.conn, self._open_stage(deletion_id), ROWS_A_CALL)
+        return more
 
+    @_with_room
     def stage_refresh(self, deletion_id: str) -> bool:
         """Judge traces again that changed; whether more did."""
         stage = self._open_stage(deletion_id)
@@ -103,6 +179,7 @@ class DeletionCalls:
             stage.is_stale = True
             raise
 
+    @_with_room
     def stage_activate(
         self,
         deletion_id: str,
@@ -138,11 +215,12 @@ class DeletionCalls:
         fault("store.after_hide")
         return outcome
 
+    @_with_room
     def stage_drop(self) -> bool:
         """Forget the stage, if there is one, and remove some of its rows; whether more are left."""
         self._end_stage()
         staged = [no for (no,) in self.conn.execute(f"SELECT deletion_no FROM deletion WHERE phase = {rows.STAGED}")]
-        return bool(staged) and rows.clear_leftovers(self.conn, self._secret, staged, ROWS_A_CALL)
+        return bool(staged) and self.clear_leftovers(staged)
 
     def _end_stage(self) -> None:
         self._stage = self._writer.touched = None
@@ -152,12 +230,14 @@ class DeletionCalls:
             raise Overloaded("The deletion was interrupted before it hid anything.")
         return self._stage
 
+    @_with_room
     def hide_child_slice(self, deletion_id: str, question: Question, above: int) -> tuple[int, HideOutcome | None]:
         """See hiding.hide_child_slice."""
         answer = hiding.hide_child_slice(self.conn, self._secret, deletion_id, question, above, is_over=self._timer())
         self._writer.tombstones_exist = True
         return answer
 
+    @_with_room
     def cancel(self, deletion_id: str, counts: Mapping[CountKey, int]) -> tuple[int, list[int]]:
         """See hiding.cancel."""
         answer = hiding.cancel(self.conn, deletion_id, counts)
@@ -165,32 +245,40 @@ class DeletionCalls:
         fault("store.after_cancel")
         return answer
 
+    @_with_room
     def clear_leftovers(self, deletion_nos: Sequence[int]) -> bool:
         """Remove some rows of cancelled deletions; whether more are left."""
-        return rows.clear_leftovers(self.conn, self._secret, deletion_nos, ROWS_A_CALL)
+        with self._lazily():
+            more = rows.clear_leftovers(self.conn, deletion_nos, ROWS_A_CALL)
+        return more
 
     # -- erasing
 
+    @_with_room
     def purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
         """See port.DeletionStore.purge_batch."""
         fault("store.before_purge_batch")
-        answer = erase.purge_batch(
-            self.conn, self._secret, deletion_id, batch_no, rows_max=rows_max, is_over=self._timer()
-        )
+        with self._lazily():
+            answer = erase.purge_batch(
+                self.conn, self._secret, deletion_id, batch_no, rows_max=rows_max, is_over=self._timer()
+            )
         fault("store.after_purge_batch")
         return answer
 
+    @_with_room
     def settle_some(self, deletion_id: str, above: int, rows_max: int) -> int | None:
         """See erase.settle_some."""
-        done_to = erase.settle_some(
-            self.conn, self._secret, deletion_id, above, rows_max=rows_max, is_over=self._timer()
-        )
+        with self._lazily():
+            done_to = erase.settle_some(
+                self.conn, self._secret, deletion_id, above, rows_max=rows_max, is_over=self._timer()
+            )
         if done_to is None:
             fault("store.after_settle")
         return done_to
 
     # -- holds, previews, tombstones, notes
 
+    @_with_room
     def add_hold(self, hold: HoldRow) -> None:
         """Store a hold; a hide that is being staged begins again."""
         with self.conn:
@@ -198,6 +286,7 @@ class DeletionCalls:
         if self._stage is not None:
             self._stage.is_stale = True
 
+    @_with_room
     def release_hold(self, hold_id: str, released_ns: int) -> bool:
         """See port.DeletionStore.release_hold."""
         with self.conn:
@@ -210,6 +299,7 @@ class DeletionCalls:
         with self.conn:
             private.save_preview(self.conn, key, body, expires_ns)
 
+    @_with_room
     def sweep_previews(self, now_ns: int) -> int:
         """See port.DeletionStore.sweep_previews."""
         if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM preview WHERE expires_ns <= ?)", (now_ns,)).get:
@@ -219,17 +309,20 @@ class DeletionCalls:
         self._owes_empty_log = True
         return swept
 
+    @_with_room
     def lift_tombstone(self, project_id: int, trace_id: str) -> str | None:
         """See port.DeletionStore.lift_tombstone."""
         with self.conn:
             lifted = private.lift_tombstone(self.conn, self._secret, project_id, trace_id)
         return lifted
 
+    @_with_room
     def put_note(self, ref: str, salt: bytes, body: bytes) -> None:
         """See port.DeletionStore.put_note."""
         with self.conn:
             private.put_note(self.conn, ref, salt, body)
 
+    @_with_room
     def erase_note(self, ref: str) -> bool:
         """See port.DeletionStore.erase_note."""
         with self.conn:

@@ -111,7 +111,7 @@ def next_hidden(conn: apsw.Connection, row: DeletionRow, limit: int) -> list[int
     return [pk for (pk,) in found]
 
 
-def add_manifest(conn: apsw.Connection, deletion_no: int, lines: Iterable[PlannedTrace]) -> None:
+def add_manifest(conn: apsw.Connection, deletion_no: int, lines: Iterable[tuple[int, int, str]]) -> None:
     """Put traces into a manifest."""
     conn.executemany(
         "INSERT INTO manifest (deletion_no, trace_pk, project_id, trace_id) VALUES (?, ?, ?, ?)",
@@ -201,7 +201,7 @@ def manifest_lines(conn: apsw.Connection, deletion_no: int, *, above: int = -1, 
     return [PlannedTrace._make(row) for row in rows]
 
 
-def clear_leftovers(conn: apsw.Connection, secret: bytes, deletion_nos: Sequence[int], rows_max: int) -> bool:
+def clear_leftovers(conn: apsw.Connection, deletion_nos: Sequence[int], rows_max: int) -> bool:
     """Remove, in one transaction, the next tombstones and manifest rows of staged or cancelled deletions.
 
     Returns:
@@ -209,16 +209,20 @@ def clear_leftovers(conn: apsw.Connection, secret: bytes, deletion_nos: Sequence
     """
     with conn:
         for deletion_no in deletion_nos:
-            lines = manifest_lines(conn, deletion_no, limit=rows_max)
-            conn.executemany(
-                "DELETE FROM tombstone WHERE key = ? AND deletion_no = ?",
-                ((tombstone_key(secret, line.project_id, line.trace_id), deletion_no) for line in lines),
+            # In the order of their keys, so that each page is written once.
+            conn.execute(
+                "DELETE FROM tombstone WHERE key IN (SELECT key FROM tombstone INDEXED BY tombstone_by_deletion "
+                "WHERE deletion_no = ? ORDER BY key LIMIT ?)",
+                (deletion_no, rows_max),
             )
-            conn.executemany(
-                "DELETE FROM manifest WHERE deletion_no = ? AND trace_pk = ?",
-                ((deletion_no, line.trace_pk) for line in lines),
+            if conn.changes() >= rows_max:
+                return True
+            conn.execute(
+                "DELETE FROM manifest WHERE deletion_no = ?1 AND trace_pk <= (SELECT max(trace_pk) FROM "
+                "(SELECT trace_pk FROM manifest WHERE deletion_no = ?1 ORDER BY trace_pk LIMIT ?2))",
+                (deletion_no, rows_max),
             )
-            if len(lines) >= rows_max:
+            if conn.changes() >= rows_max:
                 return True
             conn.execute(f"DELETE FROM deletion WHERE deletion_no = ? AND phase = {STAGED}", (deletion_no,))
     return False

@@ -137,11 +137,7 @@ def cancel(conn: apsw.Connection, deletion_id: str, counts: Mapping[CountKey, in
             numbers.append(child.deletion_no)
         freed = 0
         for number in numbers:
-            conn.execute(
-                "DELETE FROM hidden WHERE deletion_no = ?1 "
-                "AND trace_pk IN (SELECT trace_pk FROM manifest WHERE deletion_no = ?1)",
-                (number,),
-            )
+            conn.execute("DELETE FROM hidden WHERE deletion_no = ?", (number,))  # a scan: 0.2 µs a hidden trace
             freed += conn.changes()
             conn.execute(f"UPDATE deletion SET phase = {CANCELLED}, request = NULL WHERE deletion_no = ?", (number,))
         if freed != sum(counts.values()):

@@ -42,6 +42,8 @@ def open_store(
     checkpoint_bytes: int = 16 * 2**20,
     writer_cache_mib: int = 32,
     reader_cache_mib: int = 4,
+    reserve_bytes: int = 0,
+    disk_free_min_bytes: int = 0,
 ) -> SqliteStore:
     """Open, and if need be create, the trace store of a data directory.
 
@@ -54,7 +56,15 @@ def open_store(
     path = data / DATABASE
     try:
         writer = WriterClient(
-            Options(path, tombstone_secret, group_spans_max, checkpoint_bytes, writer_cache_mib),
+            Options(
+                path,
+                tombstone_secret,
+                group_spans_max,
+                checkpoint_bytes,
+                writer_cache_mib,
+                reserve_bytes,
+                disk_free_min_bytes,
+            ),
             keep_fds=(lock.fileno(),),
         )
     except BaseException:

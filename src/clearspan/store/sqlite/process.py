@@ -15,12 +15,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from clearspan.faults import fault
+from clearspan.files import disk
 from clearspan.files.vfs import Checkpointer, create_database, open_writer
 from clearspan.model.errors import ClearspanError, Overloaded
 from clearspan.model.span import TraceBatch
@@ -39,6 +41,8 @@ IDLE_S = 0.05
 COMMITS_A_SEAL = 2
 """Under load, one segment of the text index (248 traces) may be sealed every so many commits of up to 2,000 spans."""
 
+COMMITS_A_RESERVE = 256
+"""Under load, a reserve that was given up may be made again every so many commits."""
 COMMITS_A_TRY = 64
 """Under load, emptying the log of what was erased is tried again every so many commits: a try may wait for readers."""
 
@@ -51,6 +55,8 @@ class Options(NamedTuple):
     group_spans_max: int
     checkpoint_bytes: int  # copy the write-ahead log into the main file when it is longer than this
     cache_mib: int
+    reserve_bytes: int = 0  # of the file that a deletion on a full disk gives up; 0: none
+    disk_free_min_bytes: int = 0  # with less free than this, writes are refused
 
 
 class Service(DeletionCalls):
@@ -76,33 +82,33 @@ class Service(DeletionCalls):
         self._log_pages = 0
         self.conn.set_wal_hook(self._note_log_size)
         self._page_size = int(self.conn.pragma("page_size"))
+        self._folder = options.path.parent
+        self._reserve = disk.Reserve(self._folder, options.reserve_bytes, floor=options.disk_free_min_bytes)
         if left := leftovers(self.conn):
             while self.clear_leftovers(left):
                 pass
-        self.empty_log()  # what the last process erased may still be in it
+        self.shorten_log()  # what the last process erased may still be in it
+        self._reserve.keep()
 
     def _note_log_size(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
         return apsw.SQLITE_OK
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
-        """See port.TraceWriter.write."""
+        """See port.TraceWriter.write. Raises Overloaded while the disk is nearly full: what is left is for deleting."""
+        if self._options.disk_free_min_bytes and disk.free_bytes(self._folder) < self._options.disk_free_min_bytes:
+            raise Overloaded("The disk is nearly full.", retry_after_s=30)
         self._commits += 1
         return self._writer.write(batches, received_ns=received_ns)
 
-    def empty_log(self) -> bool:
-        """Copy the write-ahead log into the main file and cut it to nothing; False: a reader is in the way."""
-        outcome = self._checkpointer.checkpoint("truncate")
-        if not outcome.busy:
-            self._log_pages = 0
-            self._owes_empty_log = False
-        return not outcome.busy
-
     def keep_up(self) -> None:
-        """The upkeep that must go on under load, a bounded piece after each commit."""
-        if self._commits % COMMITS_A_SEAL == 0:
-            text_index.seal_next(self.conn)
-        self.checkpoint_if_long()
+        """The upkeep that must go on under load, a bounded piece after each commit; on a full disk it waits."""
+        with suppress(apsw.FullError):
+            if self._commits % COMMITS_A_SEAL == 0:
+                text_index.seal_next(self.conn)
+            if self._commits % COMMITS_A_RESERVE == 0:
+                self._reserve.keep()
+            self.checkpoint_if_long()
 
     def checkpoint_if_long(self) -> None:
         """Keep the write-ahead log short; readers may delay it, but not for ever."""
@@ -115,15 +121,17 @@ class Service(DeletionCalls):
                 self._log_pages = 0  # the next commit starts the log anew
 
     def work_when_idle(self) -> bool:
-        """One bounded piece of background work; False when there is none."""
-        if text_index.seal_next(self.conn):
-            return True
-        if self._owes_empty_log:
-            self.empty_log()
-        elif self._log_pages:
-            outcome = self._checkpointer.checkpoint("passive")
-            if outcome.checkpointed == outcome.log_pages:
-                self._log_pages = 0
+        """One bounded piece of background work; False when there is none, or no room for it."""
+        with suppress(apsw.FullError):
+            if text_index.seal_next(self.conn):
+                return True
+            if self._owes_empty_log:
+                self.empty_log()
+            elif self._log_pages:
+                outcome = self._checkpointer.checkpoint("passive")
+                if outcome.checkpointed == outcome.log_pages:
+                    self._log_pages = 0
+            self._reserve.keep()
         return False
 
     def ping(self) -> bool:

@@ -25,8 +25,8 @@ from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.rows import HOUR_NS
 from clearspan.store.tombstone import manifest_salt_of, tombstone_key
 
-StagedLine = tuple[int, int, str, int, str]
-"""(trace_pk, project_id, trace_id, hour, environment or '')."""
+StagedLine = tuple[int, int, str, int, str, bytes]
+"""(trace_pk, project_id, trace_id, hour, environment or '', tombstone key)."""
 
 _ADD_TOMBSTONE = (
     "INSERT INTO tombstone (key, deletion_no) VALUES (?, ?) "
@@ -70,17 +70,17 @@ def begin(conn: apsw.Connection, secret: bytes, deletion_id: str, question: Ques
 
 
 def add_lines(
-    conn: apsw.Connection, secret: bytes, stage: Stage, hit: Sequence[StagedLine], held: Sequence[PlannedTrace]
+    conn: apsw.Connection, stage: Stage, hit: Sequence[StagedLine], held: Sequence[tuple[int, int, str]]
 ) -> None:
     """Stage some lines, in order of trace_pk over all calls. Cost: about 4 µs a line."""
     with conn:
-        rows.add_manifest(conn, stage.deletion_no, (PlannedTrace._make(line[:3]) for line in hit))
+        rows.add_manifest(conn, stage.deletion_no, (line[:3] for line in hit))
         rows.add_manifest(conn, stage.child_no, held)
-    for trace_pk, project_id, trace_id, hour, environment in hit:
+    for trace_pk, project_id, _, hour, environment, tombstone in hit:
         stage.pks.append(trace_pk)
         key = (project_id, hour, environment)
         stage.count_ids.append(stage.count_keys.setdefault(key, len(stage.count_keys)))
-        stage.keys.append(tombstone_key(secret, project_id, trace_id))
+        stage.keys.append(tombstone)
     hidden, no_longer_matching, absent, kept = stage.outcome
     stage.outcome = HideOutcome(hidden + len(hit), no_longer_matching, absent, kept + len(held))
 
