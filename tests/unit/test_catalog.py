@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from clearspan.catalog import Catalog, KeyScope, NewKey, Organisation, Share
+from clearspan.catalog import Catalog, KeyScope, NewKey, Organisation, Share, jobs, ledger
 from clearspan.catalog import access as access_module
 from clearspan.catalog.access import FRESH_S
 from clearspan.catalog.ledger import NO_HASH, check_chain
-from clearspan.catalog.tables import api_key, share
+from clearspan.catalog.tables import api_key, app_user, share
 from clearspan.model.clock import SystemIds
 from clearspan.model.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreDamaged
 from clearspan.model.trace import Scope
@@ -52,7 +52,8 @@ def test_a_fresh_catalog_has_one_organisation_with_a_default_project_and_an_owne
     catalog: Catalog, org: Organisation
 ) -> None:
     assert [each.name for each in catalog.projects(org.id)] == ["default"]
-    assert [(user.name, user.role) for user in catalog.users(org.id)] == [("owner", "owner")]
+    with catalog.database.read() as db:
+        assert [tuple(row) for row in db.execute(select(app_user.c.name, app_user.c.role))] == [("owner", "owner")]
     assert not catalog.has_valid_key()
     assert len(catalog.tombstone_secret) == 32
 
@@ -408,74 +409,12 @@ def test_the_ledger_only_grows(catalog: Catalog, sql: str) -> None:
 def test_the_catalog_takes_no_free_text(catalog: Catalog, value: object) -> None:
     with pytest.raises(ValueError, match="catalog takes no"):
         catalog.append_ledger("planned", "del_1", {"value": value})
-    with pytest.raises(ValueError, match="catalog takes no"):
-        catalog.create_job("deletion", {"value": value})
+    with pytest.raises(ValueError, match="catalog takes no"), catalog.database.write() as db:
+        jobs.create(db, 0, "job_1", "deletion", {"value": value})
 
 
-# Jobs
-
-
-def test_a_job_goes_from_ready_to_done(catalog: Catalog, clock: FixedClock) -> None:
-    made = catalog.create_job("deletion", {"traces": 3}, job_id="del_1", org_id=1)
-    assert catalog.create_job("deletion", {"traces": 4}, job_id="del_1") == made, "creating is safe to repeat"
-    claimed = catalog.claim_job("me")
-    assert claimed is not None
-    assert (claimed.state, claimed.attempt, claimed.lease_owner) == ("running", 1, "me")
-    assert catalog.claim_job("you") is None
-    clock.advance(10)
-    claimed = catalog.advance_job(claimed, cursor="batch-2", counts={"span": 30})
-    assert (claimed.cursor, claimed.counts, claimed.heartbeat_at_ns) == ("batch-2", {"span": 30}, clock.now_ns())
-    clock.advance(25)
-    assert catalog.claim_job("you") is None, "the heartbeat prolonged the lease"
-    done = catalog.finish_job(claimed, "done")
-    assert (done.state, done.lease_owner, done.counts) == ("done", None, {"span": 30})
-    assert catalog.get_job("del_1") == done
-    assert catalog.list_jobs(states=["ready", "running"]) == []
-
-
-def test_a_lost_lease_is_taken_over_and_the_loser_learns_it(catalog: Catalog, clock: FixedClock) -> None:
-    catalog.create_job("deletion", {}, job_id="del_1")
-    mine = catalog.claim_job("me", lease_s=30)
-    assert mine is not None
-    clock.advance(30)
-    # The same owner's name: only the attempt tells the two claims apart.
-    theirs = catalog.claim_job("me", lease_s=30)
-    assert theirs is not None
-    assert theirs.attempt == 2
-    for change in (catalog.advance_job, catalog.release_job, lambda job: catalog.finish_job(job, "done")):
-        with pytest.raises(Conflict) as raised:
-            change(mine)
-        assert raised.value.code == "lease_lost"
-    assert catalog.get_job("del_1") == theirs
-
-
-def test_a_restart_takes_back_what_the_dead_held(catalog: Catalog, clock: FixedClock) -> None:
-    catalog.create_job("deletion", {}, job_id="del_1")
-    catalog.claim_job("before", lease_s=3600)
-    clock.jump(-86_400)
-    assert catalog.claim_job("now") is None
-    assert catalog.release_jobs_of_others("now") == 1
-    assert catalog.claim_job("now") is not None
-
-
-def test_a_released_job_waits_for_its_time(catalog: Catalog, clock: FixedClock) -> None:
-    catalog.create_job("deletion", {}, job_id="del_1")
-    claimed = catalog.claim_job("me")
-    assert claimed is not None
-    catalog.release_job(claimed, not_before_ns=clock.now_ns() + 5_000_000_000, error="disk_full")
-    assert catalog.claim_job("me") is None
-    clock.advance(5)
-    again = catalog.claim_job("me")
-    assert again is not None
-    assert (again.error, again.attempt) == ("disk_full", 2)
-
-
-def test_jobs_are_claimed_oldest_first_and_by_kind(catalog: Catalog, clock: FixedClock) -> None:
-    for name, kind in (("b", "deletion"), ("a", "deletion"), ("c", "export")):
-        catalog.create_job(kind, {}, job_id=name)
-        clock.advance(1)
-    claimed = [catalog.claim_job("me", kind="deletion"), catalog.claim_job("me"), catalog.claim_job("me")]
-    assert [job and job.id for job in claimed] == ["b", "a", "c"]
-    assert catalog.claim_job("me") is None
-    with pytest.raises(NotFound):
-        catalog.get_job("none")
+def test_all_entries_of_a_deletion_are_read_however_many(catalog: Catalog) -> None:
+    with catalog.database.write() as db:
+        for number in range(1100):
+            ledger.append(db, 5, "deletion", "del_1", {}, step=str(number))
+        assert ledger.entries(db, deletion_id="del_1")[-1].step == "1099"

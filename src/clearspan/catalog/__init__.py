@@ -7,7 +7,7 @@ from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
-from clearspan.catalog.tenants import Organisation, Project, User
+from clearspan.catalog.tenants import Organisation, Project
 
 __all__ = [
     "ALL_SCOPES",
@@ -25,5 +25,4 @@ __all__ = [
     "Share",
     "Signer",
     "StoredKey",
-    "User",
 ]

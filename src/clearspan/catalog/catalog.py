@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Self
 from clearspan.catalog import access, heads, jobs, ledger, receipts, rotation, shares, signers, tenants, tree
 from clearspan.catalog.access import ApiKey, KeyCache, NewKey
 from clearspan.catalog.database import FILE_NAME, Database
-from clearspan.catalog.jobs import LEASE_S, Job
+from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
-from clearspan.catalog.tenants import Instance, Organisation, Project, User
+from clearspan.catalog.tenants import Instance, Organisation, Project
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.model.errors import Conflict
 
@@ -114,11 +114,6 @@ class Catalog:
         """A new organisation with a project `default`."""
         with self._database.write() as db:
             return tenants.create_organisation(db, self._clock, self._ids, name)
-
-    def users(self, org_id: int) -> list[User]:
-        """The organisation's users."""
-        with self._database.read() as db:
-            return tenants.users(db, org_id)
 
     def projects(self, org_id: int) -> list[Project]:
         """The organisation's projects, oldest first."""
@@ -339,79 +334,10 @@ class Catalog:
 
     # Jobs
 
-    def create_job(
-        self,
-        kind: str,
-        body: Mapping[str, Any],
-        *,
-        job_id: str | None = None,
-        org_id: int | None = None,
-        not_before_ns: int = 0,
-    ) -> Job:
-        """A ready job; with a `job_id` that exists, the job as it is."""
-        with self._database.write() as db:
-            return jobs.create(
-                db,
-                self._clock.now_ns(),
-                job_id or self._ids.new_id("job"),
-                kind,
-                body,
-                org_id=org_id,
-                not_before_ns=not_before_ns,
-            )
-
     def get_job(self, job_id: str) -> Job:
         """The job. Raises NotFound."""
         with self._database.read() as db:
             return jobs.get(db, job_id)
-
-    def list_jobs(
-        self,
-        *,
-        states: Sequence[str] = (),
-        kind: str | None = None,
-        org_id: int | None = None,
-        limit: int = 1000,
-    ) -> list[Job]:
-        """Jobs, oldest first."""
-        with self._database.read() as db:
-            return jobs.list_(db, states=states, kind=kind, org_id=org_id, limit=limit)
-
-    def claim_job(
-        self, owner: str, *, kind: str | None = None, job_id: str | None = None, lease_s: float = LEASE_S
-    ) -> Job | None:
-        """Take the oldest due job that nobody holds; None when there is none."""
-        with self._database.write() as db:
-            return jobs.claim(db, self._clock.now_ns(), owner, kind=kind, job_id=job_id, lease_s=lease_s)
-
-    def advance_job(
-        self,
-        claimed: Job,
-        *,
-        cursor: str | None = None,
-        counts: Mapping[str, int] | None = None,
-        lease_s: float = LEASE_S,
-    ) -> Job:
-        """Heartbeat and progress of a claimed job. Raises Conflict when the lease was lost."""
-        with self._database.write() as db:
-            return jobs.advance(db, self._clock.now_ns(), claimed, lease_s=lease_s, cursor=cursor, counts=counts)
-
-    def finish_job(
-        self,
-        claimed: Job,
-        state: str,
-        *,
-        error: str | None = None,
-        counts: Mapping[str, int] | None = None,
-    ) -> Job:
-        """End a claimed job: "done", "failed" or "cancelled". Raises Conflict when the lease was lost."""
-        with self._database.write() as db:
-            return jobs.finish(db, self._clock.now_ns(), claimed, state, error=error, counts=counts)
-
-    def release_job(self, claimed: Job, *, not_before_ns: int = 0, error: str | None = None) -> Job:
-        """Give a claimed job back, to be tried again. Raises Conflict when the lease was lost."""
-        with self._database.write() as db:
-            return jobs.release(db, self._clock.now_ns(), claimed, not_before_ns=not_before_ns, error=error)
 
     def release_jobs_of_others(self, owner: str) -> int:
         """At a start: give back what owners before this process held; how many jobs."""

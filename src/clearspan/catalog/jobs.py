@@ -1,8 +1,7 @@
 """Jobs that survive a crash: a row each, taken by lease.
 
     ready ──claim──► running ──finish──► done | failed | cancelled ──reopen──► ready (an explicit act)
-      ▲                 │
-      └──── release ────┘   (a lease that ran out, or whose owner is known to be dead, is claimed anew)
+                 (a lease that ran out, or whose owner is known to be dead, is claimed anew)
 
 A worker that lost its lease learns it at its next `advance`, which then changes nothing: `attempt` is the fencing
 token. Steps are safe to repeat, so a lease that a jump of the clock ended too early costs work, not correctness.
@@ -172,19 +171,6 @@ def finish(
     }
     if counts is not None:
         values["counts"] = render_body(counts)
-    return _change(db, claimed, values)
-
-
-def release(db: Connection, now_ns: int, claimed: Job, *, not_before_ns: int = 0, error: str | None = None) -> Job:
-    """Give a job back to be tried again, not before a time. Raises Conflict when the lease was lost."""
-    values = {
-        "state": "ready",
-        "error": error,
-        "not_before_ns": not_before_ns,
-        "lease_owner": None,
-        "lease_until_ns": None,
-        "updated_at_ns": now_ns,
-    }
     return _change(db, claimed, values)
 
 

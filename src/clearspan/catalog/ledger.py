@@ -88,9 +88,18 @@ def append(
 
 
 def entries(
-    db: Connection, *, after_seq: int = -1, limit: int = 1000, org_id: int | None = None, deletion_id: str | None = None
+    db: Connection,
+    *,
+    after_seq: int = -1,
+    limit: int | None = None,
+    org_id: int | None = None,
+    deletion_id: str | None = None,
 ) -> list[LedgerEntry]:
-    """Entries after a sequence number, oldest first; of one organisation or deletion when given."""
+    """Entries after a sequence number, oldest first; of one organisation or deletion when given.
+
+    Args:
+        limit: None: all. A deletion's state is its last entry, so its entries are never to be cut short.
+    """
     query = _ENTRY.where(ledger_entry.c.seq > after_seq)
     if org_id is not None:
         query = query.where(ledger_entry.c.org_id == org_id)

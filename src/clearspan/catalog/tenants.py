@@ -46,16 +46,6 @@ class Project(NamedTuple):
     created_at_ns: int
 
 
-class User(NamedTuple):
-    """Somebody who works with the server; not somebody traces are about."""
-
-    id: int
-    public_id: str
-    org_id: int
-    name: str
-    role: str  # "owner" | "admin" | "member"
-
-
 _PROJECT = select(project.c.id, project.c.public_id, project.c.org_id, project.c.name, project.c.created_at_ns)
 
 
@@ -126,16 +116,6 @@ def find_project(db: Connection, org_id: int, name: str) -> Project | None:
     """The organisation's project of that name."""
     row = db.execute(_PROJECT.where(project.c.org_id == org_id, project.c.name == name)).first()
     return None if row is None else Project(*row)
-
-
-def users(db: Connection, org_id: int) -> list[User]:
-    """The organisation's users, oldest first."""
-    rows = db.execute(
-        select(app_user.c.id, app_user.c.public_id, app_user.c.org_id, app_user.c.name, app_user.c.role)
-        .where(app_user.c.org_id == org_id)
-        .order_by(app_user.c.id)
-    )
-    return [User(*row) for row in rows]
 
 
 def check_name(name: str) -> str:
