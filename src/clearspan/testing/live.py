@@ -43,7 +43,13 @@ def start_server(data: Path, *options: str, **environment: str) -> Live:
     with (data.parent / f"{data.name}.log").open("a") as log:
         process = subprocess.Popen(
             [*command, *options],
-            env={**os.environ, "PYTHONPATH": str(SRC), "CLEARSPAN_API_KEY": LIVE_KEY, **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(SRC),
+                "CLEARSPAN_API_KEY": LIVE_KEY,
+                "CLEARSPAN_RESERVE_BYTES": "1 MiB",  # a scan of all files reads it, too
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -111,7 +111,7 @@ def open_wire(stack: ExitStack, data: Path, store: str, **settings: Any) -> Wire
         parts = {"reader": opened.reader, "deletions": opened.deletions, "writer": opened.writer}
     services = stack.enter_context(
         assemble(
-            replace(Settings(data=data, body_first_byte_s=5.0), **settings),
+            replace(Settings(data=data, body_first_byte_s=5.0, reserve_bytes=0), **settings),
             catalog,
             **parts,
             prices=PriceBook(),

@@ -38,7 +38,7 @@ def _with_room(method: Callable[Concatenate[DeletionCalls, _P], _T]) -> Callable
     A statement that failed so has changed nothing."""
 
     @wraps(method)
-    def call(self: DeletionCalls, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def call(self: DeletionCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         for find_room in (self.shorten_log, self.spend_reserve):
             try:
                 return method(self, *args, **kwargs)
