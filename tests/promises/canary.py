@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -43,9 +43,9 @@ class Planted:
     by_field: dict[str, str] = field(default_factory=dict)
     deletion_id: str = "del_unknown"
 
-    def hits(self, text: str) -> int:
-        """How many needles or trace ids a text shows."""
-        words = {*NEEDLE.findall(text), *UUID_HEX.findall(text)}
+    def hits(self, text: str, asked: Set[str] = frozenset()) -> int:
+        """How many needles or trace ids a text shows, apart from those that were asked with."""
+        words = {*NEEDLE.findall(text), *UUID_HEX.findall(text)} - asked
         return len(words & (self.needles | set(self.trace_ids)))
 
 
@@ -145,6 +145,11 @@ class Question(NamedTuple):
     body: Any = None
     path: Mapping[str, str] = {}  # path parameters
 
+    def words(self) -> set[str]:
+        """What the question itself names: an answer that repeats it shows nothing."""
+        text = f"{self.query} {self.body} {self.path}"
+        return {*NEEDLE.findall(text), *UUID_HEX.findall(text)}
+
 
 class Canary(NamedTuple):
     """How a route is asked.
@@ -152,12 +157,14 @@ class Canary(NamedTuple):
     Attributes:
         questions: every way in which it might show a needle.
         shows: whether it shows what is visible, so that asking before the deletion must find something.
-        counts: top-level numbers of its answer that count traces: they must be 0 afterwards.
+        counts: numbers of its answer that count traces, by path: they must be 0 afterwards.
+        lasts: it answers until the deletion is over, so it is asked beside the others.
     """
 
     questions: Callable[[Wire, Planted], Iterable[Question]]
     shows: bool = True
     counts: tuple[str, ...] = ()
+    lasts: bool = False
 
 
 def _once(_: Wire, __: Planted) -> Iterator[Question]:
@@ -196,17 +203,63 @@ def _deletion(_: Wire, planted: Planted) -> Iterator[Question]:
     yield Question(path={"deletion_id": planted.deletion_id})
 
 
+def _members(_: Wire, planted: Planted) -> Iterator[Question]:
+    for trace_id in planted.trace_ids:
+        yield Question(f"?project=default&trace_id={trace_id}", path={"deletion_id": planted.deletion_id})
+
+
+def _previews(wire: Wire, planted: Planted) -> Iterator[Question]:
+    """A plan by every field, by word and by ids: its counts and samples would show what is there."""
+    day = {"start_time": iso(wire.clock.now_ns() - 86_400 * SECOND_NS), "end_time": iso(wire.clock.now_ns())}
+    for name, value in planted.by_field.items():
+        yield Question(body={"filters": {name: {"value": [value]}}, **day})
+    yield Question(body={"trace_ids": planted.trace_ids, **day})
+    yield Question(body={"filters": {"span_count": {"operator": "gt", "value": [0]}}, **day})
+
+
+def _states(_: Wire, __: Planted) -> Iterator[Question]:
+    yield Question()
+    for state in ("hidden", "verified", "released", "all"):
+        yield Question(f"?state={state}")
+
+
+def _proofs(_: Wire, planted: Planted) -> Iterator[Question]:
+    for query in ("", "?index=0", "?from=1", f"?deletion_id={planted.deletion_id}", "?limit=200"):
+        yield Question(query)
+
+
+def _hold(_: Wire, __: Planted) -> Iterator[Question]:
+    yield Question(path={"hold_id": "hold_unknown"})
+
+
+_QUIET: Final = Canary(_once, shows=False)
+_ONE: Final = Canary(_deletion, shows=False)
+_PROOF: Final = Canary(_proofs, shows=False)
+
 CANARIES: Final[dict[str, Canary]] = {
     "list_traces": Canary(_filters, counts=("count",)),
     "summarise_traces": Canary(_filters, counts=("total_traces", "total_tokens")),
     "retrieve_trace": Canary(_ids),
     "public_trace": Canary(_public_ids),
-    "get_deletion": Canary(_deletion, shows=False),
-    "index": Canary(_once, shows=False),
-    "health": Canary(_once, shows=False),
-    "readiness": Canary(_once, shows=False),
-    "metrics": Canary(_once, shows=False),
-    "openapi": Canary(_once, shows=False),
+    "preview_deletion": Canary(_previews, counts=("traces.matched",)),
+    "get_deletion": _ONE,
+    "watch_deletion": Canary(_deletion, shows=False, lasts=True),
+    "get_receipt": _ONE,
+    "list_tombstones": _ONE,
+    "get_membership": Canary(_members, shows=False),
+    "list_deletions": Canary(_states, shows=False),
+    "list_holds": Canary(_states, shows=False),
+    "get_hold": Canary(_hold, shows=False),
+    "list_entries": _PROOF,
+    "get_head": _PROOF,
+    "get_inclusion": _PROOF,
+    "get_consistency": _PROOF,
+    "get_keys": _QUIET,
+    "index": _QUIET,
+    "health": _QUIET,
+    "readiness": _QUIET,
+    "metrics": _QUIET,
+    "openapi": _QUIET,
 }
 """By the name of the endpoint."""
 
@@ -214,6 +267,13 @@ WRITES: Final = {
     "bulk_delete": "deletes; answers with counts alone",
     "delete_trace": "deletes; answers with counts alone",
     "share_trace": "answers with the id it was asked with",
+    "create_deletion": "deletes; answers with counts alone",
+    "cancel_deletion": "answers with the deletion, as get_deletion",
+    "retry_deletion": "answers with the deletion, as get_deletion",
+    "lift_tombstone": "answers with the id of a deletion",
+    "create_hold": "answers with what it was asked with, and with counts",
+    "release_hold": "answers with the hold",
+    "erase_private": "answers with a number",
 }
 """Routes other than GET that show nothing of a trace, and why. Ingest is known by its permission."""
 
@@ -252,7 +312,7 @@ def text_fields_without_needle(planted: Planted) -> set[str]:
 
 
 def ask(wire: Wire, planted: Planted, route: Route) -> tuple[int, int]:
-    """Ask one route everything: (questions, hits). A hit is a needle in the answer, or a count above 0."""
+    """Ask one route everything: (questions, hits). A hit is a needle in the answer, or a trace that it counts."""
     canary = CANARIES[route.endpoint]
     asked = hits = 0
     for question in canary.questions(wire, planted):
@@ -263,11 +323,16 @@ def ask(wire: Wire, planted: Planted, route: Route) -> tuple[int, int]:
         answer = wire.send(route.method, path + question.query, body)
         assert answer.status_code < 500, (route, answer.text)
         asked += 1
-        hits += planted.hits(answer.text + str(answer.headers))
+        hits += planted.hits(answer.text + str(answer.headers), question.words())
         if canary.counts and answer.status_code == 200 and route.method != "HEAD":
-            told = answer.json()
-            hits += sum(told[name] for name in canary.counts)
+            hits += sum(_number(answer.json(), name) for name in canary.counts)
     return asked, hits
+
+
+def _number(told: Any, name: str) -> int:
+    for part in name.split("."):
+        told = told[part]
+    return int(told)
 
 
 def late_span(wire: Wire, planted: Planted) -> dict[str, Any]:

@@ -199,7 +199,8 @@ def run_many(make: Callable[[], Ground], counter: Counter, runs: int, *, runs_a_
     assert ground is not None
     ground.stores.close()
     print(f"{runs} previews over {label}: {dict(outcomes)}")
-    assert set(outcomes) | ({"expired"} if runs < 100 else set()) == {"deleted", "mismatch", "expired"}, "untried ends"
+    wanted = {"deleted", "mismatch", "expired"} if runs >= RUNS_SHORT else {"deleted"}
+    assert set(outcomes) >= wanted, "a kind of end never came"
 
 
 def test_what_goes_was_previewed(promise: PromiseFixture) -> None:
