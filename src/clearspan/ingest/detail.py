@@ -209,9 +209,29 @@ _PIECES: Final = tuple(
 
 def _first(keys: Sequence[bytes], keyed: Mapping[bytes, bytes]) -> str | None:
     for key in keys:
-        if key in keyed and (text := content.value_text(any_value(keyed[key]))):
-            return text
+        if key in keyed:
+            attribute = keyed[key]
+            text = _long_text(attribute, 2 + len(key)) or content.value_text(any_value(attribute))
+            if text:
+                return text
     return None
+
+
+def _long_text(attribute: bytes, at: int) -> str | None:
+    """The text of 128 to 16,379 bytes that the value of an attribute in the usual layout is, read in place.
+
+    Args:
+        at: where its key ends.
+    """
+    rest = len(attribute) - at - 6  # 12, its length in two bytes, 0a, its length in two bytes
+    if not 128 <= rest <= 0x3FFF - 3 or attribute[at] != 0x12 or attribute[at + 3] != 0x0A:
+        return None
+    outer, inner = rest + 3, rest
+    if attribute[at + 1] != outer & 0x7F | 0x80 or attribute[at + 2] != outer >> 7:
+        return None
+    if attribute[at + 4] != inner & 0x7F | 0x80 or attribute[at + 5] != inner >> 7:
+        return None
+    return attribute[at + 6 :].decode()
 
 
 def _from_attributes(attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:

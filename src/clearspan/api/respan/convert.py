@@ -101,10 +101,13 @@ def render_tree(
     children: dict[str | None, list[str]] = {}
     for span_id, parent in tree_parents([span for span, _ in spans]).items():
         children.setdefault(parent, []).append(span_id)
-    nodes = {
-        span.span_id: _render_node(summary, owner, span, context, texts.get(span.span_id, NO_TEXTS))
-        for span, context in spans
-    }
+    metadata: dict[int, dict[str, str]] = {}  # most spans share a context
+    nodes: dict[str, Json] = {}
+    for span, context in spans:
+        shown = metadata.get(span.context_key)
+        if shown is None:
+            shown = metadata[span.context_key] = visible_metadata(context.metadata)
+        nodes[span.span_id] = _render_node(summary, owner, span, context, shown, texts.get(span.span_id, NO_TEXTS))
     return Tree(nodes, children)
 
 
@@ -136,7 +139,14 @@ def _siblings(tree: Tree, parent: str | None) -> list[str | bytes]:
     return out[:-1]
 
 
-def _render_node(summary: TraceSummary, owner: Owner, span: Span, context: SpanContext, texts: SpanTexts) -> Json:
+def _render_node(
+    summary: TraceSummary,
+    owner: Owner,
+    span: Span,
+    context: SpanContext,
+    metadata: dict[str, str],
+    texts: SpanTexts,
+) -> Json:
     ended = render_time(span.end_ns)
     return {
         "id": span.span_id,
@@ -165,7 +175,7 @@ def _render_node(summary: TraceSummary, owner: Owner, span: Span, context: SpanC
         "status": "error" if span.status == "error" else "success",
         "input": texts.input,
         "output": texts.output,
-        "metadata": visible_metadata(context.metadata),
+        "metadata": metadata,
         "span_links": texts.links,
         "storage_object_key": None,
         "span_workflow_name": span.workflow_name,

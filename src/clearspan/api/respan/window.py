@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from clearspan.model.clock import ns_from_datetime
@@ -77,8 +78,14 @@ def render_time(ns: int | None) -> str | None:
     """Unix nanoseconds → `2026-01-31T23:59:59.123456Z`, cut to microseconds; None stays None."""
     if ns is None:
         return None
-    # Without a time zone on the way it takes a third of the time, and a page of a list has a hundred of them.
-    return (_EPOCH + timedelta(microseconds=ns // 1000)).isoformat(timespec="microseconds") + "Z"
+    seconds, micros = divmod(ns // 1000, 1_000_000)
+    return f"{_to_the_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    """Most of the 2,000 times in a trace of 1,000 spans lie in a few seconds."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def default_window(start_time: str | None, end_time: str | None, now_ns: int) -> EffectiveWindow:
