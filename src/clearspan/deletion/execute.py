@@ -28,7 +28,7 @@ from clearspan.deletion.steps import ROWS_MAX, Steps
 from clearspan.deletion.watch import DeletionStatus, why_overdue
 from clearspan.deletion.worker import Task, Worker
 from clearspan.model.clock import Clock, IdSource
-from clearspan.model.errors import Conflict, NotFound, NotPermitted, Overloaded
+from clearspan.model.errors import Conflict, Held, NotFound, NotPermitted, Overloaded
 from clearspan.proof.manifest import Claim, claim_of
 from clearspan.store.port import DeletionStore
 
@@ -118,16 +118,23 @@ class Deleter:
         )
 
     def delete(
-        self, request: DeletionRequest, *, wait_s: float = WAIT_S, wait_for: WaitFor = "verified"
+        self,
+        request: DeletionRequest,
+        *,
+        wait_s: float = WAIT_S,
+        wait_for: WaitFor = "verified",
+        refuse_held: bool = False,
     ) -> DeletionResult:
         """Delete what the request names, and wait up to `wait_s` for the proof.
 
         Args:
             wait_for: anything but `verified` answers as soon as the traces are hidden, which is done here.
+            refuse_held: where holds keep every match, refuse rather than record a deletion that only waits for them.
         Returns:
             The deletion as it stood then: `verified`, or `hidden`/`purged` when erasure goes on by itself.
         Raises:
             InvalidFilter, Unguarded, Conflict: a guard objects; nothing was deleted.
+            Held: holds keep every match (`refuse_held`); nothing was deleted, now or later.
             Overloaded: the store cannot take it now; nothing was deleted.
         Cost: one plan, one hide, then batches of `rows_max` rows.
         """
@@ -137,8 +144,14 @@ class Deleter:
         task = self._acceptance.repeated(request, lambda: asked)
         if task is None:
             keyed = None if request.idempotency_key is None else asked
-            task = self._acceptance.accept(self._acceptance.plan(request), request_hash=keyed)
+            plan = self._acceptance.plan(request)
+            if refuse_held and plan.traces and self._is_all_held(plan):
+                raise Held("A hold keeps every trace that matches; nothing was deleted.")
+            task = self._acceptance.accept(plan, request_hash=keyed)
         return self._answer(task, deadline)
+
+    def _is_all_held(self, plan: Plan) -> bool:
+        return self._store.held_among([trace.trace_pk for trace in plan.traces]) == len(plan.traces)
 
     def delete_planned(
         self,

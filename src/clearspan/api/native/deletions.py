@@ -73,7 +73,7 @@ async def create_deletion(request: Request) -> Response:
             strict_windows=services.settings.strict_windows,
             idempotency_key=execution.idempotency_key,
         )
-        result = await services.deletes.run(services.deleter.delete, asked, **waiting)
+        result = await services.deletes.run(services.deleter.delete, asked, refuse_held=True, **waiting)
     return await _told(services, bounds, result.deletion_id, status=202)
 
 

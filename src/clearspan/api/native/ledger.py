@@ -7,7 +7,7 @@ text holds an id and a time of nanoseconds. How many entries there are is known 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -101,15 +101,15 @@ async def get_consistency(request: Request) -> Response:
 
 @requires(Permission.READ)
 async def get_keys(request: Request) -> Response:
-    """The public keys of every receipt and head ever signed, as a JWK set; a retired one says since when."""
+    """The public keys of every receipt and head ever signed, as a JWK set; `validity` says when each has signed."""
     services = services_of(request)
     inputs.check_query(request.query_params)
-    keys: list[Json] = []
-    for stored in await services.reads.run(services.catalog.signing_keys):
-        times: dict[str, Any] = {"created_at": render_ns(stored.created_at_ns)}
-        times["retired_at"] = render_ns(stored.retired_at_ns)
-        keys.append({**stored.key.jwk(), **times})
-    return json_reply({"keys": keys})
+    stored = await services.reads.run(services.catalog.signing_keys)
+    validity = {
+        each.key_id: {"created_at": render_ns(each.created_at_ns), "retired_at": render_ns(each.retired_at_ns)}
+        for each in stored
+    }
+    return json_reply({"keys": [each.key.jwk() for each in stored], "validity": validity})
 
 
 @requires(Permission.ADMIN)

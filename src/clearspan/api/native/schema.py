@@ -445,14 +445,12 @@ KEYS: Json = {
         shapes.KEYS,
         example={
             "keys": [
-                {
-                    "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "kPrK…",
-                    "created_at": "2026-01-01T00:00:00Z", "retired_at": None,
-                }
-            ]
+                {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "kPrK"}
+            ],
+            "validity": {"kPrK": {"created_at": "2026-01-01T00:00:00Z", "retired_at": None}},
         },
     )
-}  # fmt: skip
+}
 ERASE_PRIVATE: Json = {
     "parameters": [_path("seq")],
     "responses": _answers("200", "Erased.", shapes.ERASED, "400", "404", example={"seq": 7, "erased": True}),

@@ -273,14 +273,14 @@ KEYS = closed(
         "keys": list_of(
             {
                 "type": "object",
-                "properties": {
-                    "kty": TEXT, "crv": TEXT, "x": TEXT, "kid": TEXT, "alg": TEXT, "use": TEXT,
-                    "created_at": TIME, "retired_at": MAYBE_TIME,
-                },
+                "properties": {name: TEXT for name in ("kty", "crv", "x", "kid", "alg", "use")},
                 "additionalProperties": False,
-                "required": ["kty", "crv", "x", "created_at", "retired_at"],
+                "required": ["kty", "crv", "x", "kid"],
             }
-        )
+        ),
+        "validity": map_of(
+            closed({"created_at": TIME, "retired_at": told(MAYBE_TIME, "Null: it signs now.")}), "By key id."
+        ),
     }
-)  # fmt: skip
+)
 ERASED = closed({"seq": COUNT, "erased": told(FLAG, "False: it was erased before.")})
