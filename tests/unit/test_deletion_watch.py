@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -36,7 +37,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def query(**fields: object) -> DeletionQuery:
+def query(**fields: Any) -> DeletionQuery:
     return DeletionQuery(1, (1, 2))._replace(**fields)
 
 
@@ -103,7 +104,7 @@ def test_lists_filter_and_page_newest_first(world: World) -> None:
     elsewhere = deleter.delete(replace(by_ids("t1"), scope=Scope((3,)))).deletion_id
     foreign = deleter.delete(replace(by_ids("t1"), org_id=2)).deletion_id
 
-    def ids(**fields: object) -> list[str]:
+    def ids(**fields: Any) -> list[str]:
         found, asked = [], query(**{"limit": 3, **fields})
         while True:
             page = deleter.list_deletions(asked)
