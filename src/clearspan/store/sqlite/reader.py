@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import Any
 import apsw
 import orjson
 
-from clearspan.ingest.payload import Block, decode_block, record_bytes, records_by_id
+from clearspan.ingest.payload import decode_block, record_bytes, records_by_id
 from clearspan.model.errors import Overloaded, ReadTooSlow
 from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
@@ -171,15 +172,7 @@ class SqliteReader:
 
     def root_records(self, rows: Sequence[TraceRow]) -> dict[int, tuple[bytes | None, list[bytes]]]:
         with self._limited() as (conn, _):
-            visible = {
-                pk
-                for (pk,) in conn.execute(
-                    "SELECT trace_pk FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?)) "
-                    "AND trace_pk NOT IN (SELECT trace_pk FROM hidden)",
-                    (orjson.dumps([row.trace_pk for row in rows]).decode(),),
-                )
-            }  # a deletion may have come between the list and this call
-            return {row.trace_pk: _root_record(conn, row) for row in rows if row.trace_pk in visible}
+            return _root_records(conn, [(row.trace_pk, row.summary.root_span_id) for row in rows])
 
     def plan(
         self, scope: Scope, where: Expr | None, window: Window, *, received_before_ns: int, limit: int
@@ -251,27 +244,49 @@ def _detail(conn: apsw.Connection, values: tuple[Any, ...]) -> TraceDetail:
     return TraceDetail(trace_row(values, metadata_all=pairs), spans, logs)
 
 
-def _root_record(conn: apsw.Connection, row: TraceRow) -> tuple[bytes | None, list[bytes]]:
-    root_id = row.summary.root_span_id
-    blocks: dict[int, Block] = {}
-
-    def record(block_no: int, record_id: str | int) -> bytes:
-        if block_no not in blocks:
-            data = conn.execute(
-                "SELECT data FROM block WHERE block_id = ?", (block_range(row.trace_pk)[0] + block_no,)
-            ).get
-            blocks[block_no] = decode_block(data)
-        block = blocks[block_no]
-        return next(record_bytes(block, each) for each in block.records if each.id == record_id)
-
-    root = None
-    if root_id is not None:
-        block_no = conn.execute(
-            "SELECT block_no FROM span WHERE trace_pk = ? AND span_id = ?", (row.trace_pk, root_id)
-        ).get
-        root = None if block_no is None else record(block_no, root_id)
-    logs: list[Any] = conn.execute(
-        "SELECT log_hash, block_no FROM log WHERE trace_pk = ? AND span_id IS ? ORDER BY time_ns, log_hash",
-        (row.trace_pk, root_id),
+def _root_records(
+    conn: apsw.Connection, roots: Sequence[tuple[int, str | None]]
+) -> dict[int, tuple[bytes | None, list[bytes]]]:
+    """The root's record and its logs' of each trace, by trace_pk; without those that a deletion hid meanwhile."""
+    wanted = orjson.dumps(roots).decode()
+    visible = conn.execute(
+        f"SELECT t.trace_pk, s.block_no FROM ({_WANTED}) w CROSS JOIN trace t ON t.trace_pk = w.pk "
+        "LEFT JOIN span s ON s.trace_pk = w.pk AND s.span_id = w.root "
+        "WHERE t.trace_pk NOT IN (SELECT trace_pk FROM hidden)",
+        (wanted,),
     ).fetchall()
-    return root, [record(block_no, log_hash) for log_hash, block_no in logs]
+    logs: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for trace_pk, log_hash, block_no in conn.execute(
+        f"SELECT l.trace_pk, l.log_hash, l.block_no FROM ({_WANTED}) w CROSS JOIN log l "
+        "ON l.trace_pk = w.pk AND l.span_id IS w.root ORDER BY l.time_ns, l.log_hash",
+        (wanted,),
+    ):
+        logs[trace_pk].append((block_no, log_hash))
+    root_of = dict(roots)
+    found: dict[int, tuple[bytes | None, list[bytes]]] = {}
+    for trace_pk, block_no in visible:
+        root_id = root_of[trace_pk]
+        places: list[tuple[int, str | int]] = list(logs[trace_pk])
+        if root_id is not None and block_no is not None:
+            places.insert(0, (block_no, root_id))
+            root, *records = _records_at(conn, trace_pk, places)
+            found[trace_pk] = root, records
+        else:
+            found[trace_pk] = None, _records_at(conn, trace_pk, places)
+    return found
+
+
+_WANTED = "SELECT value ->> 0 AS pk, value ->> 1 AS root FROM json_each(?)"
+
+
+def _records_at(conn: apsw.Connection, trace_pk: int, places: Sequence[tuple[int, str | int]]) -> list[bytes]:
+    """The records of a trace at (block_no, id), in the order asked for."""
+    zero, _ = block_range(trace_pk)
+    blocks = {
+        block_no: decode_block(conn.execute("SELECT data FROM block WHERE block_id = ?", (zero + block_no,)).get)
+        for block_no in {block_no for block_no, _ in places}
+    }
+    return [
+        next(record_bytes(blocks[block_no], each) for each in blocks[block_no].records if each.id == record_id)
+        for block_no, record_id in places
+    ]
