@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from clearspan.ingest import semconv
-from clearspan.ingest.dispatch import RULES, SLOTS, read_attributes
+from clearspan.ingest.dispatch import RULES, SLOTS, Effects, read_attributes
 from clearspan.ingest.failure import error_fingerprint, specific_class
 from clearspan.ingest.limits import DEFAULT_LIMITS
 from clearspan.ingest.metadata import canonical_pairs
@@ -38,7 +38,7 @@ def promote(attributes: dict[str, Any], **fields: Any) -> tuple[Span, SpanContex
     wire = WireSpan(**{"trace_id": b"\1" * 16, "span_id": b"\1" * 8, "start_time_unix_nano": 10**9} | fields)
     wire.attributes.extend(KeyValue(key=key, value=any_of(value)) for key, value in attributes.items())
     promoter = Promoter(Origin(1), DEFAULT_LIMITS, None)
-    _, span = promoter.span(wire.SerializeToString(), Source(b"\0" * 16, None))
+    _, span = promoter.span(wire.SerializeToString(), Source(0, None))
     return span, promoter.contexts[span.context_key]
 
 
@@ -264,10 +264,10 @@ def test_odd_layouts_are_skipped_or_read_the_long_way() -> None:
     long_key = KeyValue(key="k" * 300, value=AnyValue(string_value="v")).SerializeToString()
     nonminimal = b"\x0a\x05model\x12\x84\x00\x0a\x02hi"  # a length of two bytes where one would do
     twice = KeyValue(key="model", value=AnyValue(string_value="a")).SerializeToString() + b"\x12\x03\x0a\x01b"
-    slots, _, pairs = read_attributes([b"", value_first, long_key, nonminimal])
+    slots, _, pairs = read_attributes([b"", value_first, long_key, nonminimal], Effects())
     assert slots[SLOTS["model"]] == "hi"
     assert pairs == []
-    assert read_attributes([twice])[0][SLOTS["model"]] == "b"
+    assert read_attributes([twice], Effects())[0][SLOTS["model"]] == "b"
 
 
 def test_learning_new_keys_is_bounded() -> None:

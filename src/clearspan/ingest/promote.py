@@ -14,6 +14,7 @@ from clearspan.ingest import semconv
 from clearspan.ingest.dispatch import (
     SLOTS,
     UNRANKED,
+    Effects,
     WirePair,
     decode_pairs,
     decode_tags,
@@ -63,6 +64,8 @@ _SESSION, _THREAD, _GROUP, _ENVIRONMENT, _TAGS = (
 _AGGREGATED_IN: Final = len(semconv.BY_NAME["prompt_tokens"].keys) - 1
 _AGGREGATED_OUT: Final = len(semconv.BY_NAME["completion_tokens"].keys) - 1
 
+_INVOCATIONS_MAX: Final = 256
+
 _FIRST_TOKEN_EVENTS: Final = frozenset({
     b"First Token Stream Event", b"gen_ai.content.completion.chunk", b"ai.stream.firstChunk",
 })  # fmt: skip
@@ -71,7 +74,7 @@ _FIRST_TOKEN_EVENTS: Final = frozenset({
 class Source(NamedTuple):
     """What all records of one scope share."""
 
-    salt: bytes
+    seed: int  # of content hashes: stands for origin, resource and scope
     environment: str | None  # of the resource
 
 
@@ -88,11 +91,16 @@ class Promoter:
         self.prices = prices
         self.contexts: dict[int, SpanContext] = {}
         self._context_keys: dict[tuple[Any, ...], int] = {}
+        self._effects = Effects()
+        self._trace_ids: dict[bytes, str] = {}
+        self._invocations: dict[str, tuple[str | None, bool | None]] = {}
+        # An event takes two bytes at least, and so does an attribute: a record up to this size breaks no limit.
+        self._harmless_bytes = min(limits.attribute_bytes, 2 * limits.events_per_span, 2 * limits.attributes_per_span)
 
     def source(self, resource: bytes, scope: bytes) -> Source:
         """The shared part of a scope's records. `resource` must be a valid message."""
-        slots, _, _ = read_attributes(ResourceView.FromString(resource).attributes)
-        return Source(source_salt(self.origin, resource, scope), slots[_ENVIRONMENT])
+        slots, _, _ = read_attributes(ResourceView.FromString(resource).attributes, self._effects)
+        return Source(hash_seed(source_salt(self.origin, resource, scope)), slots[_ENVIRONMENT])
 
     def span(self, raw: bytes, source: Source) -> tuple[str, Span]:
         """(trace_id, row) of one span.
@@ -103,29 +111,28 @@ class Promoter:
             InvalidPayload: with the reason why this span cannot be stored.
         """
         view = SpanView.FromString(raw)
-        trace_id = hex_id(view.trace_id, 16, "trace id")
+        trace_id = self._trace_ids.get(view.trace_id) or self._trace_id(view.trace_id)
         span_id = hex_id(view.span_id, 8, "span id")
-        self._check_limits(view, raw)
-        start_ns, end_ns = _times(view.start_ns, view.end_ns)
-        slots, ranks, pairs = read_attributes(view.attributes)
-        operation = slots[_OPERATION]
-        first_token_ns, exception = _scan_events(view.events) if view.events else (None, None)
+        if len(raw) > self._harmless_bytes:
+            self._check_limits(view, raw)
+        start_ns, end_ns = view.start_ns, view.end_ns
+        if not 0 < start_ns <= end_ns <= _NS_MAX:
+            start_ns, end_ns = _times(start_ns, end_ns)
+        slots, ranks, pairs = read_attributes(view.attributes, self._effects)
+        events = view.events
+        first_token_ns, exception = _scan_events(events) if events else (None, None)
         status, error_class, fingerprint = _outcome(view.status, slots, ranks, exception)
-        if slots[_INVOCATION] is not None:
-            _fill_from_invocation(slots)
-        if slots[_USAGE_JSON] is not None or slots[_IN_DETAILS] is not None or slots[_OUT_DETAILS] is not None:
-            _fill_from_details(slots)
-        if slots[_PROMPT] is not None:
-            _fill_from_prompt(slots)
-        repeats = _repeats(slots, ranks)
+        self._fill(slots)
+        operation = slots[_OPERATION]
+        repeats = False if slots[_IN] is None and slots[_OUT] is None else _repeats(slots, ranks)
         provider = _provider(slots[_PROVIDER], operation)
         model = slots[_MODEL] or slots[_ANSWERED]
         cost_pico, cost_source = self._cost(slots, repeats, provider, model, start_ns)
-        name = view.name
-        parent = view.parent_span_id
-        return trace_id, Span(
+        name, parent = view.name, view.parent_span_id
+        # Not Span(…): taking 35 arguments apart would cost as much as all the conversions here.
+        return trace_id, Span._make((
             span_id,
-            parent.hex() if parent and any(parent) else None,
+            parent.hex() if parent.strip(b"\0") else None,
             name if len(name) <= NAME_CHARS_MAX else name[:NAME_CHARS_MAX],
             _entity_name(slots, name),
             slots[_WORKFLOW],
@@ -158,17 +165,18 @@ class Promoter:
             slots[_ROUTING],
             _streaming(slots, operation),
             self._context_key(slots, pairs, source),
-            signed_hash(raw, source.salt),
-        )
+            signed_hash(raw, source.seed),
+        ))  # fmt: skip
 
     def log(self, raw: bytes, source: Source) -> tuple[str, LogRecord]:
         """(trace_id, row) of one log record; raises as `span` does, also for a record outside any trace."""
         view = LogView.FromString(raw)
-        trace_id = hex_id(view.trace_id, 16, "trace id")
-        self._check_limits(view, raw)
-        slots, _, pairs = read_attributes(view.attributes)
+        trace_id = self._trace_id(view.trace_id)
+        if len(raw) > self._harmless_bytes:
+            self._check_limits(view, raw)
+        slots, _, pairs = read_attributes(view.attributes, self._effects)
         row = LogRecord(
-            log_hash=signed_hash(raw, source.salt),
+            log_hash=signed_hash(raw, source.seed),
             span_id=view.span_id.hex() if any(view.span_id) else None,
             time_ns=_in_range(view.time_ns or view.observed_ns),
             event_name=(view.event_name or _event_name(view.attributes))[:NAME_CHARS_MAX] or None,
@@ -176,6 +184,33 @@ class Promoter:
             context_key=self._context_key(slots, pairs, source),
         )
         return trace_id, row
+
+    def _trace_id(self, wire_id: bytes) -> str:
+        text = self._trace_ids[wire_id] = hex_id(wire_id, 16, "trace id")
+        return text
+
+    def _fill(self, slots: list[Any]) -> None:
+        """What the attributes that hold several things say, where the others say nothing."""
+        if slots[_INVOCATION] is not None:
+            self._fill_from_invocation(slots)
+        if slots[_USAGE_JSON] is not None or slots[_IN_DETAILS] is not None or slots[_OUT_DETAILS] is not None:
+            _fill_from_details(slots)
+        if slots[_PROMPT] is not None:
+            _fill_from_prompt(slots)
+
+    def _fill_from_invocation(self, slots: list[Any]) -> None:
+        """OpenInference keeps the request's settings as one JSON text; the calls of an agent repeat it."""
+        text = slots[_INVOCATION]
+        found = self._invocations.get(text)
+        if found is None:
+            found = _read_invocation(text)
+            if len(self._invocations) < _INVOCATIONS_MAX:
+                self._invocations[text] = found
+        model, is_streaming = found
+        if slots[_MODEL] is None:
+            slots[_MODEL] = model
+        if slots[_STREAMING] is None:
+            slots[_STREAMING] = is_streaming
 
     def context_key(self, context: SpanContext) -> int:
         """Registers a context and returns its key."""
@@ -208,8 +243,6 @@ class Promoter:
         limits = self.limits
         if len(view.attributes) > limits.attributes_per_span:
             raise InvalidPayload(f"more than {limits.attributes_per_span} attributes")
-        if len(raw) <= min(limits.attribute_bytes, 2 * limits.events_per_span):
-            return  # too small to break the others: an event takes two bytes at least
         events = getattr(view, "events", ())
         if len(events) > limits.events_per_span:
             raise InvalidPayload(f"more than {limits.events_per_span} events")
@@ -242,13 +275,18 @@ class Promoter:
 _encode_context = msgspec.msgpack.Encoder().encode
 
 
-def signed_hash(raw: bytes, salt: bytes) -> int:
+def hash_seed(salt: bytes) -> int:
+    """The seed of content hashes from `source_salt`."""
+    return int.from_bytes(salt[:8], "big")
+
+
+def signed_hash(raw: bytes, seed: int) -> int:
     """64 bits of XXH3 over a record, seeded with what it shares with others, as SQLite's signed integer.
 
     It tells contents of one span apart, and who can send one can send the other: nothing is gained by a collision,
     so a cryptographic hash (5 µs a span) would be wasted.
     """
-    value = xxh3_64_intdigest(raw, int.from_bytes(salt[:8], "big"))
+    value = xxh3_64_intdigest(raw, seed)
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -308,6 +346,8 @@ def _outcome(
     """(status, error class, fingerprint). An exception event alone is no failure: it may have been caught."""
     code = status.code
     wire = _STATUS[code] if 0 <= code <= 2 else "unset"
+    if wire == "ok":
+        return wire, None, None
     says_error = slots[_ERROR_CLASS] or slots[_ERROR_MESSAGE]
     if wire == "unset" and (says_error or (ranks[_STATUS_CODE] == 0 and slots[_STATUS_CODE] >= 400)):
         wire = "error"
@@ -371,15 +411,12 @@ def _streaming(slots: list[Any], operation: str | None) -> bool | None:
     return flag
 
 
-def _fill_from_invocation(slots: list[Any]) -> None:
-    """OpenInference keeps the request's settings as one JSON text."""
-    asked = parse_object(slots[_INVOCATION])
-    if asked is None:
-        return
-    if slots[_MODEL] is None:
-        slots[_MODEL] = _text(asked.get("model") or asked.get("model_name"))
-    if slots[_STREAMING] is None and isinstance(asked.get("stream"), bool):
-        slots[_STREAMING] = asked["stream"]
+def _read_invocation(text: str) -> tuple[str | None, bool | None]:
+    """(model, whether it streams) of a request's settings."""
+    asked = parse_object(text) or {}
+    is_streaming = asked.get("stream")
+    model = _text(asked.get("model") or asked.get("model_name"))
+    return model, is_streaming if isinstance(is_streaming, bool) else None
 
 
 def _fill_from_prompt(slots: list[Any]) -> None:

@@ -24,7 +24,7 @@ from clearspan.ingest.origin import source_salt
 from clearspan.ingest.otlp import Decoder
 from clearspan.ingest.otlp_json import decode_json
 from clearspan.ingest.payload import CODEC_RESPAN_SPAN, NO_SHARED
-from clearspan.ingest.promote import NAME_CHARS_MAX, Promoter, signed_hash
+from clearspan.ingest.promote import NAME_CHARS_MAX, Promoter, hash_seed, signed_hash
 from clearspan.model.clock import ns_from_datetime
 from clearspan.model.errors import InvalidPayload
 from clearspan.model.ids import normalise_id
@@ -100,10 +100,10 @@ def decode_respan_json(body: bytes, decoder: Decoder) -> DecodedRequest:
     """
     promoter = Promoter(decoder.origin, decoder.limits, decoder.prices)
     collector = Collector(decoder.origin.project_id, decoder.limits.reasons)
-    salt = source_salt(decoder.origin, b"", b"")
+    seed = hash_seed(source_salt(decoder.origin, b"", b""))
     for position, raw in enumerate(_split(body)):
         try:
-            trace_id, span = _promote(raw, promoter, salt, decoder)
+            trace_id, span = _promote(raw, promoter, seed, decoder)
         except InvalidPayload as error:
             collector.reject(f"span at index {position}: {error.message}")
         else:
@@ -205,7 +205,7 @@ def parse_time(value: Any) -> int | None:
     return ns
 
 
-def _promote(raw: bytes, promoter: Promoter, salt: bytes, decoder: Decoder) -> tuple[str, Span]:
+def _promote(raw: bytes, promoter: Promoter, seed: int, decoder: Decoder) -> tuple[str, Span]:
     span = parse_span(raw)
     _check_limits(span, raw, decoder.limits)
     for name in _PARAMS:
@@ -259,7 +259,7 @@ def _promote(raw: bytes, promoter: Promoter, salt: bytes, decoder: Decoder) -> t
         routing_time_s=parse_number(span.get("routing_time")),
         is_streaming=parse_flag(span.get("stream")),
         context_key=promoter.context_key(_context(span, decoder)),
-        content_hash=signed_hash(raw, salt),
+        content_hash=signed_hash(raw, seed),
     )
 
 
