@@ -31,7 +31,7 @@ from clearspan.store.port import (
     TraceRow,
 )
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import erase, hiding, holds, private, recount, textsearch
+from clearspan.store.sqlite import erase, hiding, holds, listing, private, recount, textsearch
 from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.reader import SqliteReader
 from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
@@ -92,6 +92,10 @@ class SqliteDeletionStore:
 
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         return self._reader.plan_ids(scope, trace_ids, window)
+
+    def count_visible(self, scope: Scope) -> int:
+        with self._reader.snapshot() as conn:
+            return listing.count_visible(conn, scope, Window())
 
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         with self._reader.snapshot() as conn:
