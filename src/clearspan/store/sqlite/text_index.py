@@ -134,10 +134,10 @@ def signature(records: Sequence[bytes]) -> bytes:
 def _hashes(data: bytes) -> NDArray[np.intp]:
     """The bit of each gram of `data`; a few at the end may be of padding."""
     words = (len(data) + GRAM_BYTES - 1) // GRAM_BYTES
-    padded = data + bytes(2 * GRAM_BYTES)
-    codes = np.empty((GRAM_BYTES, words), np.uint32)
-    for start in range(GRAM_BYTES):
-        codes[start] = np.frombuffer(padded, "<u4", count=words, offset=start)
+    padded = np.frombuffer(data + bytes(2 * GRAM_BYTES), np.uint8)
+    codes = np.empty((GRAM_BYTES, words), "<u4")
+    for start in range(GRAM_BYTES):  # copied as bytes: numpy copies words that are not aligned one by one
+        codes[start].view(np.uint8)[:] = padded[start : start + GRAM_BYTES * words]
     codes *= np.uint32(_MULTIPLIER)
     codes >>= np.uint32(_SHIFT)
     return codes.reshape(-1).astype(np.intp)
