@@ -87,14 +87,24 @@ class Reserve:
         """Whether there is something to give up."""
         return self._path.exists()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there should be one."""
+        return self._size > 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for the file and the floor besides."""
+        return free_bytes(self._folder) >= self._size + self._floor
+
     def keep(self) -> bool:
         """Make the file if it is wanted, not there and there is room for it; whether it is there now."""
-        if not self._size:
+        if not self.is_wanted:
             self.give_up()
             return False
         if self.exists:
             return True
-        if free_bytes(self._folder) < self._size + self._floor:
+        if not self.has_room:
             return False
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

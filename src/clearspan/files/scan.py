@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import apsw
 import zstandard
 
-from clearspan.files.vfs import open_reader
+from clearspan.files.vfs import BUSY_MS
 
 Find = Callable[[bytes], Iterable[tuple[str, str]]]
 """Bytes → (needle, how it is written) for each occurrence."""
@@ -25,9 +26,9 @@ Find = Callable[[bytes], Iterable[tuple[str, str]]]
 SQLITE_MAGIC = b"SQLite format 3\0"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FRAME_BYTES_MAX = 1 << 20
-_CHUNK_BYTES = 64 << 20
-_OVERLAP = 4096
-"""Longer than any needle in any writing: one that lies across two chunks is whole in the second."""
+_CHUNK_BYTES = 16 << 20
+_OVERLAP = _FRAME_BYTES_MAX
+"""What lies across two chunks, a needle or a frame, is whole in the second."""
 
 
 class Hit(NamedTuple):
@@ -69,7 +70,10 @@ def scan_all(folder: Path, find: Find) -> Scan:
     scan_files(folder, find, scan)
     for path in sorted(folder.rglob("*")):
         if is_database(path):
-            scan_values(path, find, scan)
+            try:
+                scan_values(path, find, scan)
+            except (apsw.Error, zstandard.ZstdError) as error:
+                scan.unreadable.append(f"{path.relative_to(folder)}: {type(error).__name__}")
     return scan
 
 
@@ -92,9 +96,14 @@ def scan_files(folder: Path, find: Find, scan: Scan | None = None) -> Scan:
 
 
 def scan_values(database: Path, find: Find, scan: Scan | None = None) -> Scan:
-    """Every value of every table, zstd frames unpacked whole: a value that spans pages is seen in one piece."""
+    """Every value of every table, zstd frames unpacked whole: a value that spans pages is seen in one piece.
+
+    Any SQLite file will do, not only Clearspan's: a copy that somebody put into the folder is searched as well.
+    Raises apsw.Error, ZstdError: a table or a value cannot be read.
+    """
     scan = Scan() if scan is None else scan
-    conn = open_reader(database)
+    conn = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    conn.set_busy_timeout(BUSY_MS)
     try:
         tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         for table in tables:
@@ -129,11 +138,13 @@ def _scan_file(path: Path, place: str, find: Find, scan: Scan) -> None:
         while chunk := file.read(_CHUNK_BYTES):
             scan.bytes += len(chunk)
             data = tail + chunk
+            tail = data[-_OVERLAP:]
+            if not data.strip(b"\0"):
+                continue  # a file kept for its size alone is nothing but zeros, and searching those is slowest
             scan.note(place, find(data))
             for frame in _frames(data):
                 scan.frames += 1
                 scan.note(place, find(frame), "zstd ")
-            tail = data[-_OVERLAP:]
 
 
 def _frames(data: bytes) -> Iterator[bytes]:

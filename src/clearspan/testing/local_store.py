@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from clearspan.files.lock import DirectoryLock
 from clearspan.files.vfs import open_reader
@@ -14,7 +17,7 @@ from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite.deleting import SqliteDeletionStore
 from clearspan.store.sqlite.open import DATABASE, SqliteStore
-from clearspan.store.sqlite.process import Options, Service
+from clearspan.store.sqlite.process import Options, Service, portable
 from clearspan.store.sqlite.reader import SqliteReader
 
 
@@ -29,7 +32,7 @@ class LocalWriter:
 
     def write_now(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
         """As `write`, without waiting for anybody."""
-        with self._lock:
+        with self._lock, _portable_errors():
             return self._service.write(batches, received_ns=received_ns)
 
     async def write(self, batches: Sequence[TraceBatch], received_ns: int) -> list[WriteOutcome]:
@@ -41,7 +44,7 @@ class LocalWriter:
         return future
 
     def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
-        with self._lock:
+        with self._lock, _portable_errors():
             return getattr(self._service, name)(*args)
 
     def start(self, name: str, *args: Any) -> Future[Any]:
@@ -58,6 +61,15 @@ class LocalWriter:
             self._service.close()
 
 
+@contextmanager
+def _portable_errors() -> Iterator[None]:
+    """What SQLite raises, as the other end of the socket would see it."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise portable(error) from error
+
+
 class LocalTraceWriter:
     """port.TraceWriter over a LocalWriter."""
 
@@ -68,10 +80,12 @@ class LocalTraceWriter:
         return self._writer.write_now(batches, received_ns=received_ns)
 
 
-def open_local_store(data: Path, tombstone_secret: bytes = bytes(32)) -> SqliteStore:
+def open_local_store(
+    data: Path, tombstone_secret: bytes = bytes(32), *, reserve_bytes: int = 0, disk_free_min_bytes: int = 0
+) -> SqliteStore:
     """As `store.sqlite.open_store`, for tests: starts in milliseconds, and faults raise in the caller's process."""
     data.mkdir(parents=True, exist_ok=True)
     path = data / DATABASE
-    writer = LocalWriter(Options(path, tombstone_secret, 2000, 16 * 2**20, 16))
+    writer = LocalWriter(Options(path, tombstone_secret, 2000, 16 * 2**20, 16, reserve_bytes, disk_free_min_bytes))
     reader = SqliteReader(lambda: open_reader(path))
     return SqliteStore(reader, writer, SqliteDeletionStore(path, reader, writer, tombstone_secret), DirectoryLock(data))  # type: ignore[arg-type]

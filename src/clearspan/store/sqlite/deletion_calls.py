@@ -39,12 +39,20 @@ def _with_room(method: Callable[Concatenate[DeletionCalls, _P], _T]) -> Callable
 
     @wraps(method)
     def call(self: DeletionCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        for find_room in (self.shorten_log, self.spend_reserve):
+        for find_room in (self.shorten_log, self.spend_reserve, None):
             try:
-                return method(self, *args, **kwargs)
+                answer = method(self, *args, **kwargs)
+                break
             except apsw.FullError:
+                self._is_tight = True
+                if find_room is None:
+                    self.shorten_log()
+                    raise
                 find_room()
-        return method(self, *args, **kwargs)
+        if self._is_tight:
+            # A log that takes up the last room could not be copied any more: the main file may have to grow for it.
+            self.shorten_log()
+        return answer
 
     return call
 
@@ -61,6 +69,7 @@ class DeletionCalls:
     _writer: Writer
     _stage: staging.Stage | None = None
     _owes_empty_log: bool = False
+    _is_tight: bool = False  # the disk was full, and the reserve has not been made again since
 
     @contextmanager
     def _lazily(self) -> Iterator[None]:
@@ -101,6 +110,13 @@ class DeletionCalls:
         """Give back the reserve's space, too."""
         self.make_room()
         self.shorten_log()
+
+    def keep_reserve(self) -> None:
+        """Make the reserve again if it was given up and there is room."""
+        if not self._reserve.is_wanted:
+            self._is_tight = self._is_tight and not self._reserve.has_room
+        elif self._reserve.keep():
+            self._is_tight = False
 
     def make_room(self) -> bool:
         """See port.DeletionStore.make_room."""
@@ -254,15 +270,25 @@ class DeletionCalls:
 
     # -- erasing
 
-    @_with_room
     def purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
-        """See port.DeletionStore.purge_batch."""
+        """See port.DeletionStore.purge_batch. On a full disk a smaller batch may still fit."""
         fault("store.before_purge_batch")
+        for share in (1, 8, 64):
+            try:
+                answer = self._purge_batch(deletion_id, batch_no, max(1, rows_max // share))
+                break
+            except apsw.FullError:
+                if share == 64:
+                    raise
+        fault("store.after_purge_batch")
+        return answer
+
+    @_with_room
+    def _purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
         with self._lazily():
             answer = erase.purge_batch(
                 self.conn, self._secret, deletion_id, batch_no, rows_max=rows_max, is_over=self._timer()
             )
-        fault("store.after_purge_batch")
         return answer
 
     @_with_room

@@ -88,7 +88,7 @@ class Service(DeletionCalls):
             while self.clear_leftovers(left):
                 pass
         self.shorten_log()  # what the last process erased may still be in it
-        self._reserve.keep()
+        self.keep_reserve()
 
     def _note_log_size(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
@@ -107,7 +107,7 @@ class Service(DeletionCalls):
             if self._commits % COMMITS_A_SEAL == 0:
                 text_index.seal_next(self.conn)
             if self._commits % COMMITS_A_RESERVE == 0:
-                self._reserve.keep()
+                self.keep_reserve()
             self.checkpoint_if_long()
 
     def checkpoint_if_long(self) -> None:
@@ -131,7 +131,7 @@ class Service(DeletionCalls):
                 outcome = self._checkpointer.checkpoint("passive")
                 if outcome.checkpointed == outcome.log_pages:
                     self._log_pages = 0
-            self._reserve.keep()
+            self.keep_reserve()
         return False
 
     def ping(self) -> bool:
@@ -220,7 +220,7 @@ class Loop:
 
     def _answer_error(self, request_id: int, error: Exception) -> None:
         _die_if_disk_failed(error)
-        wire.send_frame(self._sock, request_id, wire.ERROR, pickle.dumps(_portable(error)))
+        wire.send_frame(self._sock, request_id, wire.ERROR, pickle.dumps(portable(error)))
 
 
 def _die_if_disk_failed(error: Exception) -> None:
@@ -230,7 +230,7 @@ def _die_if_disk_failed(error: Exception) -> None:
         os._exit(70)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """An error that the server can unpickle and that holds no stored text."""
     if isinstance(error, apsw.FullError):
         return Overloaded("The disk is full.", retry_after_s=30)
@@ -253,7 +253,7 @@ def main() -> None:
     try:
         service = Service(options)
     except Exception as error:
-        wire.send_frame(sock, 0, wire.ERROR, pickle.dumps(_portable(error)))
+        wire.send_frame(sock, 0, wire.ERROR, pickle.dumps(portable(error)))
         return
     wire.send_frame(sock, 0, wire.ANSWER, pickle.dumps(time.time_ns()))
     Loop(sock, service, options.group_spans_max).run()
