@@ -65,6 +65,7 @@ class Maker:
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         self._random = random_bytes
         self.marks = Marks(random_bytes(MARK_BYTES), random_bytes(MARK_BYTES))
+        self.when = ""  # goes before the name of each field
         self.needles: list[Needle] = []
 
     def text(self, trace: int, field: str) -> str:
@@ -96,6 +97,7 @@ class Maker:
         return self._keep(Needle(len(self.needles), trace, field, form, head + inner + tail))
 
     def _keep(self, needle: Needle) -> Needle:
+        needle = needle._replace(field=self.when + needle.field)
         self.needles.append(needle)
         return needle
 

@@ -77,6 +77,7 @@ def plant(maker: Maker, shared: Shared, count: int, now_ns: int) -> list[Planted
 def late_spans(maker: Maker, planted: Sequence[PlantedTrace], now_ns: int) -> list[PlantedTrace]:
     """A new span for each planted trace, with new needles: what a client that had queued it would send too late."""
     late = []
+    maker.when = "late: "
     for trace in planted:
         span = trace.spans[0]
         if trace.wire == "respan-json":
