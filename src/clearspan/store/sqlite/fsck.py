@@ -16,6 +16,7 @@ from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import StoreDamaged
 from clearspan.model.span import LogRecord, Span
 from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite.deletion_rows import CANCELLED, REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_BITS,
     HOUR_NS,
@@ -49,6 +50,37 @@ _DANGLING = {
     "settled deletion with plain request": "SELECT count(*) FROM deletion WHERE settled AND request IS NOT NULL",
     "settled deletion with trace ids": (
         "SELECT count(*) FROM manifest JOIN deletion USING (deletion_no) WHERE settled AND trace_id IS NOT NULL"
+    ),
+    "settled manifest without leaf": (
+        "SELECT count(*) FROM manifest JOIN deletion USING (deletion_no) "
+        "WHERE settled AND manifest_salt IS NOT NULL AND leaf IS NULL"
+    ),
+    "hidden mark without manifest": (
+        "SELECT count(*) FROM hidden h WHERE NOT EXISTS "
+        "(SELECT 1 FROM manifest m WHERE m.deletion_no = h.deletion_no AND m.trace_pk = h.trace_pk)"
+    ),
+    "hidden mark of a staged or cancelled deletion": (
+        f"SELECT count(*) FROM hidden JOIN deletion USING (deletion_no) WHERE NOT {REFUSING}"
+    ),
+    "hidden mark that the purge has passed": (
+        "SELECT count(*) FROM hidden JOIN deletion USING (deletion_no) WHERE trace_pk <= purged_to"
+    ),
+    "cancelled deletion with plain request": (
+        f"SELECT count(*) FROM deletion WHERE phase = {CANCELLED} AND request IS NOT NULL"
+    ),
+    "deletion that hid another number than its manifest has": (
+        "SELECT count(*) FROM deletion d WHERE phase = 1 AND hidden <> "
+        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = d.deletion_no)"
+    ),
+    # A child accounts for every trace that its parent gave it.
+    "child with another number of traces than its parent gave": (
+        "SELECT count(*) FROM deletion c JOIN deletion p ON p.deletion_no = c.parent_no "
+        f"WHERE c.{REFUSING} AND p.held <> c.no_longer_matching + c.already_absent + c.held + "
+        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = c.deletion_no)"
+    ),
+    "child without parent": ("SELECT count(*) FROM deletion WHERE parent_no NOT IN (SELECT deletion_no FROM deletion)"),
+    "released hold with plain request": (
+        "SELECT count(*) FROM hold WHERE (released_ns IS NULL) <> (request IS NOT NULL)"
     ),
     "trace_pk that may be handed out again": (
         "SELECT count(*) FROM trace WHERE trace_pk >= (SELECT value FROM store_fact WHERE name = 'next_trace_pk')"
