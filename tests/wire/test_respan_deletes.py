@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from clearspan.catalog import KeyScope
-from clearspan.testing.wire import SECOND_NS, Wire, iso
+from native import until
+
+from clearspan.catalog import KeyPolicy, KeyScope
+from clearspan.testing.wire import SECOND_NS, Wire, iso, open_wire
 
 FIVE_KEYS = {"success_count", "error_count", "errors", "deleted_count", "message"}
 BULK_PATHS = ("/api/traces/bulk/", "/api/traces/bulk", "/api/traces/bulk-delete/", "/api/traces/bulk-delete")
@@ -265,6 +269,14 @@ def test_figures_of_deletions(wire: Wire) -> None:
     assert 'clearspan_deletions{state="verified"} 1.0' in text
     assert 'clearspan_deletions{state="hidden"} 0.0' in text
     assert "clearspan_deletions_oldest_unfinished_seconds 0.0" in text
+    assert "clearspan_deletions_overdue 0.0" in text
+    assert 'clearspan_deletion_purged_rows_total{target="span"} 1.0' in text
+    assert 'clearspan_deletion_purged_rows_total{target="share"} 0.0' in text
+    assert "clearspan_deletion_late_refused_total 0.0" in text
+    wire.post("/api/v1/traces/ingest", [wire.span("a", "late")])
+    text = wire.get("/metrics", key=None).text
+    assert "clearspan_deletion_late_refused_total 1.0" in text
+    assert 'clearspan_deletion_purged_rows_total{target="span"} 1.0' in text
     assert 'clearspan_http_requests_total{method="POST",route="/api/traces/bulk/",status="200"} 1.0' in text
 
 
@@ -275,9 +287,89 @@ def test_the_location_tells_state_and_exact_counts_to_its_own_tenant_only(wire: 
     assert told.status_code == 200
     body = told.json()
     assert (body["state"], body["traces"]["matched"], body["traces"]["hidden"]) == ("verified", 1, 1)
-    assert body["counts"]["span"] == {"planned": 1, "purged": 1, "remaining": 0}
+    assert body["counts"]["span"] == {
+        "planned": 1, "hidden": 1, "already_absent": 0, "held": 0, "purged": 1, "failed": 0, "remaining": 0,
+    }  # fmt: skip
     assert set(body["times"]) == {"planned", "hidden", "purged", "verified"}
     assert "user@example.com" not in told.text
     assert wire.get("/v1/deletions/del_unknown").status_code == 404
     stranger = wire.key(KeyScope.READ, org_id=wire.catalog.create_organisation("Other").id)
     assert wire.get(location, key=stranger).status_code == 404
+
+
+def hold(wire: Wire, *trace_ids: str) -> str:
+    answer = wire.post("/v1/holds", {"trace_ids": list(trace_ids), "reason": "case 12"})
+    assert answer.status_code == 201, answer.text
+    path: str = answer.json()["links"]["self"]
+    return path
+
+
+def test_what_is_held_is_an_error_of_a_bulk_delete_and_goes_on_release(wire: Wire) -> None:
+    wire.ingest(wire.span("a", customer_identifier="u1"), wire.span("b", customer_identifier="u1"))
+    path = hold(wire, "a")
+    answer = wire.post(f"/api/traces/bulk/{wire.window()}", by_customer("u1"))
+    body = answer.json()
+    assert (answer.status_code, set(body)) == (200, FIVE_KEYS | {"deletion_id", "state"})
+    assert (body["success_count"], body["deleted_count"], body["error_count"]) == (1, 1, 1)
+    child = wire.get(answer.headers["location"]).json()["child_id"]
+    text = f"1 traces are held and were not deleted; they go when the hold does, see {child}"
+    assert body["errors"] == [{"index": 0, "error": text}]
+    assert body["message"] == "Successfully deleted 1 traces; 1 traces are held and were not deleted"
+    assert wire.list_ids() == ["a"]
+    wire.send("DELETE", path)
+    assert until(wire, child, "verified")["traces"]["hidden"] == 1
+    assert wire.list_ids() == []
+
+
+def test_a_bulk_delete_of_held_traces_alone_deletes_nothing_now(wire: Wire) -> None:
+    wire.ingest(wire.span("a", customer_identifier="u1"))
+    hold(wire, "a")
+    answer = wire.post(f"/api/traces/bulk/{wire.window()}", by_customer("u1"))
+    assert (answer.status_code, answer.json()["deleted_count"], answer.json()["error_count"]) == (200, 0, 1)
+    assert answer.json()["message"] == "1 traces are held; nothing was deleted"
+    assert wire.list_ids() == ["a"]
+
+
+def test_a_single_held_trace_is_a_conflict_and_repeating_it_is_harmless(wire: Wire) -> None:
+    wire.ingest(wire.span("a"))
+    path = hold(wire, "a")
+    for _ in range(3):  # as often as Respan's client sends what was answered 409
+        answer = wire.send("DELETE", "/api/traces/a/")
+        assert (answer.status_code, answer.json()["code"]) == (409, "held")
+        assert answer.json()["detail"] == answer.json()["error"]
+    assert wire.get("/v1/deletions").json()["data"] == []
+    wire.send("DELETE", path)
+    assert wire.list_ids() == ["a"]
+    assert wire.send("DELETE", "/api/traces/a/").json()["deleted_count"] == 1
+
+
+def test_a_keys_policy_holds_in_this_dialect_too(wire: Wire) -> None:
+    wire.ingest(*(wire.span(each, customer_identifier="u1") for each in "abc"))
+
+    def keyed(**policy: Any) -> str:
+        return wire.key(*KeyScope, policy=KeyPolicy(**policy))
+
+    few, silent, strict = keyed(max_traces=2), keyed(require_reason=True), keyed(strict_window=True)
+    for key, query, code in (
+        (few, wire.window(), "key_limit_exceeded"),
+        (silent, wire.window(), "reason_required"),
+        (strict, "", "implicit_window"),
+    ):
+        answer = wire.post(f"/api/traces/bulk/{query}", by_customer("u1"), key=key)
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert wire.send("DELETE", "/api/traces/a/", key=silent).status_code == 422
+    said = {"Clearspan-Reason": "request 4711"}
+    assert wire.send("DELETE", "/api/traces/a/", key=silent, headers=said).json()["deleted_count"] == 1
+    assert wire.send("DELETE", "/api/traces/b/", key=strict).json()["deleted_count"] == 1
+    assert wire.post(f"/api/traces/bulk/{wire.window()}", by_customer("u1"), key=strict).json()["deleted_count"] == 1
+
+
+def test_a_server_may_refuse_implicit_windows_altogether(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        wire = open_wire(stack, tmp_path / "data", "memory", strict_windows=True)
+        wire.ingest(wire.span("a", customer_identifier="u1"))
+        answer = wire.post("/api/traces/bulk/", by_customer("u1"))
+        assert (answer.status_code, answer.json()["code"]) == (422, "implicit_window")
+        assert "start_time" in answer.json()
+        assert wire.post("/api/traces/list/", {}).json()["count"] == 1, "reads keep their default"
+        assert wire.post(f"/api/traces/bulk/{wire.window()}", by_customer("u1")).json()["deleted_count"] == 1

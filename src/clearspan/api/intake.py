@@ -96,5 +96,6 @@ def _count(services: Services, decoded: DecodedRequest, outcomes: list[WriteOutc
     figures.labels("repeated").inc(max(0, accepted - stored))
     figures.labels("rejected").inc(decoded.rejected_count)
     figures.labels("refused").inc(refused)
+    services.metrics.late_refused.inc(refused)
     deletion_id = next((outcome.deletion_id for outcome in outcomes if outcome.deletion_id), None)
     return Received(accepted, decoded.rejected_count, refused, decoded.reasons, deletion_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -17,10 +17,12 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class DeletionFigures(NamedTuple):
-    """Deletions by state, and the age of the oldest that has not ended."""
+    """Deletions by state, and what of them somebody may want to be woken for."""
 
     by_state: dict[str, int]
-    oldest_unfinished_s: float
+    oldest_unfinished_s: float  # age of the oldest that has not ended
+    overdue: int  # blocked, stuck or too old
+    purged_rows: dict[str, int]  # target → rows that verified deletions removed
 
 
 class _DeletionCollector(Collector):
@@ -40,6 +42,15 @@ class _DeletionCollector(Collector):
             "Age of the oldest deletion that has not ended; 0 without one.",
             value=figures.oldest_unfinished_s,
         )
+        yield GaugeMetricFamily(
+            "clearspan_deletions_overdue", "Deletions that are blocked, stuck or too old.", value=figures.overdue
+        )
+        rows = CounterMetricFamily(
+            "clearspan_deletion_purged_rows", "Rows that verified deletions removed.", labels=["target"]
+        )
+        for target, count in sorted(figures.purged_rows.items()):
+            rows.add_metric([target], count)
+        yield rows
 
 
 class Metrics:
@@ -65,6 +76,10 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             registry=self.registry,
         )
+        self.late_refused = Counter(
+            "clearspan_deletion_late_refused", "Late spans and logs that tombstones refused, since the start.",
+            registry=self.registry,
+        )  # fmt: skip
         self._queue = Gauge(
             "clearspan_ingest_queue_bytes", "Bytes of requests that are not answered yet.", registry=self.registry
         )

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 
-from sqlalchemy import func, select
-
+from clearspan.api.figures import DeletionReport
 from clearspan.api.gateway import IngestGateway, ThreadPool, WriterClient
-from clearspan.api.metrics import DeletionFigures, Metrics
+from clearspan.api.metrics import Metrics
 from clearspan.api.native.events import EventHub, Sight
 from clearspan.api.native.views import moves_after, sight_of
 from clearspan.api.services import Services
 from clearspan.catalog import Catalog
-from clearspan.catalog.tables import job
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
-from clearspan.deletion.records import KIND, CatalogRecords
-from clearspan.deletion.state import DeletionState
+from clearspan.deletion.records import CatalogRecords
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
@@ -93,7 +89,7 @@ def assemble(
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
-    metrics.watch_deletions(lambda: deletion_figures(catalog, records, clock))
+    metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids)
     events = event_hub(catalog, deleter, clock, status)
 
@@ -138,24 +134,3 @@ def event_hub(catalog: Catalog, deleter: Deleter, clock: Clock, threads: ThreadP
         lambda deletion_ids: threads.run(look, deletion_ids),
         lambda deletion_id, seen: threads.run(moves_after, catalog, deletion_id, seen),
     )
-
-
-def deletion_figures(catalog: Catalog, records: CatalogRecords, clock: Clock) -> DeletionFigures:
-    """Every deletion by state, states without one included, and how long the oldest open one has waited."""
-    unfinished = records.unfinished_deletions()
-    with catalog.database.read() as db:
-        ended = {
-            row.state: row.n
-            for row in db.execute(
-                select(job.c.state, func.count().label("n")).where(job.c.kind == KIND).group_by(job.c.state)
-            )
-        }
-    by_state = dict.fromkeys(map(str, DeletionState), 0)
-    by_state |= Counter(str(each.state) for each in unfinished)
-    by_state |= {
-        str(DeletionState.VERIFIED): ended.get("done", 0),
-        str(DeletionState.FAILED): ended.get("failed", 0),
-        str(DeletionState.CANCELLED): ended.get("cancelled", 0),
-    }
-    since = min((min(each.times_ns.values()) for each in unfinished if each.times_ns), default=None)
-    return DeletionFigures(by_state, 0.0 if since is None else max(0.0, (clock.now_ns() - since) / 1e9))

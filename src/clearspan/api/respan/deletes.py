@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
 from clearspan.api.bodies import read_json_object
+from clearspan.api.policies import policy_of
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.filters import parse_filters
 from clearspan.api.respan.params import parse_environment, parse_trace_id
@@ -20,6 +21,8 @@ from clearspan.model.errors import InvalidFilter, InvalidInput
 
 DIALECT = "respan"
 QUERY_KEYS = frozenset({"start_time", "end_time", "environment"})
+REASON_HEADER = "Clearspan-Reason"
+REASON_CHARS_MAX = 2_000
 BODY_KEYS = frozenset({"filters", "operator"})
 
 
@@ -52,7 +55,10 @@ async def bulk_delete(request: Request) -> Response:
         window_is_implicit=window.is_default,
         end_is_implicit=not request.query_params.get("end_time"),
         matches_max=services.settings.delete_traces_max,
+        reason=_reason(request),
         idempotency_key=_idempotency_key(request),
+        policy=policy_of(principal),
+        strict_window=services.settings.strict_windows,
     )
     result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
     message = render_message(result)
@@ -63,7 +69,7 @@ async def bulk_delete(request: Request) -> Response:
 
 @requires(Permission.DELETE)
 async def delete_trace(request: Request) -> Response:
-    """Delete every copy of one trace that the key may delete. An unknown id is a 200 that says so."""
+    """Delete every copy of one trace that the key may delete. An unknown id is a 200 that says so, a held one a 409."""
     services, principal, query = services_of(request), principal_of(request), request.query_params
     _refuse_unknown_parameters(query)
     trace_id = parse_trace_id(request.path_params["trace_unique_id"], for_write=True)
@@ -75,9 +81,13 @@ async def delete_trace(request: Request) -> Response:
         scope=principal.scope_for_read(parse_environment(query)),
         selection=ByIds((trace_id,)),
         window=window.window,
+        reason=_reason(request),
         idempotency_key=_idempotency_key(request),
+        policy=policy_of(principal),
     )
-    result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
+    result = await services.deletes.run(
+        services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s, refuse_held=True
+    )
     body = _counts(result) | {"message": render_message_for_one(result, trace_id)}
     return _deletion_response(body, result, window)
 
@@ -112,12 +122,15 @@ def _counts(result: DeletionResult) -> Json:
     """The five keys without `message`; `deletion_id` and `state` are ours, every client model keeps them."""
     errors = []
     if result.held:
-        errors.append(f"{result.held} traces are held and were not deleted")
+        text = f"{result.held} traces are held and were not deleted"
+        errors.append(f"{text}; they go when the hold does, see {result.child_id}" if result.child_id else text)
     if result.failed:
         errors.append(f"{result.failed} traces are hidden but could not be erased; see {result.deletion_id}")
+    if result.cancelled:
+        errors.append(f"{result.cancelled} traces are visible again: the deletion was cancelled")
     return {
         "success_count": result.hidden,
-        "error_count": result.held + result.failed,
+        "error_count": result.held + result.failed + result.cancelled,
         "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],
         "deleted_count": result.hidden,
         "deletion_id": result.deletion_id,
@@ -132,6 +145,11 @@ def _deletion_response(body: Json, result: DeletionResult, window: EffectiveWind
         "Location": f"/v1/deletions/{result.deletion_id}",
     }
     return json_response(body, window, headers)
+
+
+def _reason(request: Request) -> str | None:
+    """Why, for keys that must say so: the dialect's own bodies have no place for it."""
+    return request.headers.get(REASON_HEADER, "").strip()[:REASON_CHARS_MAX] or None
 
 
 def _idempotency_key(request: Request) -> str | None:
