@@ -140,8 +140,8 @@ def test_files_are_searched_raw_packed_and_as_tables(tmp_path: Path) -> None:
     squeezed = zstandard.compress(json.dumps({"k": packed}).encode() * 50)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "block").write_bytes(b"junk" + squeezed + b"junk")
-    half = zstandard.compress(random.Random(SEED).randbytes(30_000).hex().encode() + cut.encode() + bytes(100))
-    (tmp_path / "half").write_bytes(half[:-20])
+    half = zstandard.compress(cut.encode() + random.Random(SEED).randbytes(200_000).hex().encode())
+    (tmp_path / "half").write_bytes(half[: len(half) // 2])  # zstd gives the blocks that are whole, 128 KiB each
     with sqlite3.connect(tmp_path / "some.db") as conn:
         conn.execute("CREATE TABLE t (a, b)")
         conn.execute("INSERT INTO t VALUES (?, ?)", (value, zstandard.compress(frame.encode())))
@@ -156,7 +156,7 @@ def test_files_are_searched_raw_packed_and_as_tables(tmp_path: Path) -> None:
         ("some.db:t", "gone/2"),
         ("some.db:t", "gone/3"),
     } <= where
-    assert ("half", "gone/4") in where or ("half", "gone/fragment") in where
+    assert ("half", "gone/4") in where
 
 
 def test_a_file_of_zeros_hides_nothing_beside_it(tmp_path: Path) -> None:
