@@ -22,7 +22,7 @@ _S = DeletionState
 
 
 class Acts:
-    """Changes deletions from outside their steps; takes the steps' lock, so that none runs meanwhile."""
+    """Changes deletions from outside their steps; takes the task's lock, so that none runs meanwhile."""
 
     def __init__(
         self, store: DeletionStore, catalog: DeletionCatalog, ids: IdSource, steps: Steps, worker: Worker
@@ -35,8 +35,8 @@ class Acts:
 
     def cancel(self, deletion_id: str, *, by: str, reason: str | None) -> DeletionJob:
         """See Deleter.cancel."""
-        with self._steps.lock:
-            task = self._task(deletion_id)
+        task = self._task(deletion_id)
+        with task.lock:
             job = task.job
             if job.state is _S.CANCELLED:
                 return job
@@ -56,8 +56,8 @@ class Acts:
 
     def retry(self, deletion_id: str, *, by: str) -> DeletionJob:
         """See Deleter.retry."""
-        with self._steps.lock:
-            task = self._task(deletion_id)
+        task = self._task(deletion_id)
+        with task.lock:
             job = task.job
             if job.state in (_S.VERIFIED, _S.CANCELLED):
                 raise Conflict("This deletion has ended; there is nothing to try again.", code="deletion_over")

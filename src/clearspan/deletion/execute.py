@@ -46,8 +46,8 @@ _S = DeletionState
 class Deleter:
     """The one road by which trace data leaves. Safe to call from many threads.
 
-    Until `start` is called everything happens in the calling thread; after it a worker thread carries deletions
-    out, taking one batch of each in turn so that a large one does not hold up the small ones.
+    Until `start` is called everything happens in the calling thread; after it a few threads carry deletions out,
+    taking one batch of each in turn so that a large one does not hold up the small ones.
     """
 
     def __init__(
@@ -356,7 +356,7 @@ class Deleter:
         return job.state is _S.PLANNED and job.hidden is None and self._store.progress(job.deletion_id) is None
 
     def start(self) -> None:
-        """Carry deletions out in a thread of our own from now on."""
+        """Carry deletions out in threads of our own from now on."""
         self._worker.start()
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ far it came (`DeletionStore.progress`) and goes on from there.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatalog, DeletionJob
@@ -49,7 +48,7 @@ _S = DeletionState
 
 
 class Steps:
-    """Takes tasks on, one at a time: `lock` is held during a step, and by whoever changes a deletion from outside."""
+    """Advances tasks. A task's lock is held during a step, and by whoever changes the deletion from outside."""
 
     def __init__(
         self,
@@ -66,7 +65,6 @@ class Steps:
             adopt: takes up a new deletion, the held remainder of another one.
             is_ingest_waiting: whether clients wait for the writer at this moment.
         """
-        self.lock = threading.Lock()
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -82,7 +80,7 @@ class Steps:
 
     def advance(self, task: Task) -> None:
         """Take one task one step on, in whatever state that leaves it. Failures are counted, named and tried again."""
-        with self.lock:
+        with task.lock:
             if task.is_over:  # ended from outside while it waited for its turn
                 return
             moves = task.job.moves

@@ -1,7 +1,8 @@
-"""The queue of deletions in this process's hands, the thread that works it off, and waiting for one of them.
+"""The queue of deletions in this process's hands, the threads that work it off, and waiting for one of them.
 
 What a step is lies in steps.py; here it is only whose turn it is. One step of each task in turn, so that a large
-deletion does not hold up the small ones.
+deletion does not hold up the small ones; and a few threads, because some steps of a large one (a recount, erasing its
+manifest) take seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clearspan.deletion.job import DeletionJob
 from clearspan.deletion.state import FINAL
@@ -21,6 +22,9 @@ REREAD_S = 0.05
 """How often a caller who waits for a deletion that nobody here has in hand looks at its row in the Catalog."""
 HOUSEKEEPING_S = 60.0
 """Between two rounds of housekeeping: expired previews, alarms."""
+
+THREADS = 3
+"""At work at once. Whatever they do to rows queues up at the one writer, in short transactions."""
 
 _log = logging.getLogger("clearspan.deletion")
 
@@ -39,6 +43,7 @@ class Task:
     is_waiting: bool = False  # for a time or for a hold: nothing is wrong with it
     settling_s: float | None = None  # since when a reader keeps the write-ahead log from being emptied
     moved_s: float | None = None  # when a step last got it further
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while it is being changed
 
     @property
     def is_over(self) -> bool:
@@ -48,7 +53,7 @@ class Task:
 class Worker:
     """Runs steps of tasks. Safe to call from many threads.
 
-    Until `start` is called everything happens in the calling thread; after it a thread carries deletions out.
+    Until `start` is called everything happens in the calling thread; after it THREADS of our own carry deletions out.
     """
 
     def __init__(
@@ -73,23 +78,24 @@ class Worker:
         self._tasks: dict[str, Task] = {}
         self._queue: deque[Task] = deque()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._closing = False
 
     def start(self) -> None:
-        """Carry deletions out in a thread of our own from now on."""
-        assert self._thread is None
-        self._thread = threading.Thread(target=self._run, name="deleter", daemon=True)
-        self._thread.start()
+        """Carry deletions out in threads of our own from now on."""
+        assert not self._threads
+        self._threads = [threading.Thread(target=self._run, name=f"deleter-{n}", daemon=True) for n in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Stop after the step at hand. Unfinished deletions go on at the next start."""
+        """Stop after the steps at hand. Unfinished deletions go on at the next start."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
 
     def tasks(self) -> list[Task]:
         """Every deletion in hand, in no order."""
@@ -165,10 +171,11 @@ class Worker:
         self.enqueue(task)
 
     def _keep_house(self) -> None:
-        now = self._clock.monotonic_s()
-        if now < self._housekeeping_s:
-            return
-        self._housekeeping_s = now + HOUSEKEEPING_S
+        with self._changed:
+            now = self._clock.monotonic_s()
+            if now < self._housekeeping_s:
+                return
+            self._housekeeping_s = now + HOUSEKEEPING_S
         try:
             self._housekeeping()
         except Exception as error:  # it is tried again; no deletion depends on it
@@ -188,7 +195,7 @@ class Worker:
 
     def wait(self, task: Task, deadline: float) -> None:
         """Until the task is over or the deadline has passed; does the work itself while no thread does."""
-        if self._thread is None:
+        if not self._threads:
             self._work_until_over(task, deadline)
             return
         while True:
