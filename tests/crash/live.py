@@ -41,6 +41,10 @@ class Live:
         for path in self.faults.iterdir():
             path.unlink()
 
+    def is_armed(self, point: str) -> bool:
+        assert self.faults is not None
+        return (self.faults / point).exists()
+
     def has_fired(self, point: str) -> bool:
         assert self.faults is not None
         return (self.faults / f"{point}.fired").exists()

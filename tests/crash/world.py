@@ -100,7 +100,11 @@ class World:
         assert (lost, extra & self.gone, extra) == (set(), set(), set())
 
     def check_files(self) -> None:
-        """No needle of what was deleted in any file, raw or decoded, and a store whose parts agree. Server stopped."""
+        """No needle of what was deleted in any file, raw or decoded, and a store whose parts agree. Server stopped.
+
+        As many receipts as deletions that took something.
+        """
+        assert receipts(self.data) == self.deletions
         assert fsck.check(self.data).violations == []
         assert scan_folder(self.data, self.needles) == []
 
@@ -139,6 +143,15 @@ def visible_ids(live: Live) -> set[str]:
     return set(seen)
 
 
+def native_body(group: Group, **more: Any) -> dict[str, Any]:
+    return {"filters": group.filters, **WINDOW, **more}
+
+
+def native_delete(client: httpx.Client, group: Group, **more: Any) -> httpx.Response:
+    """A deletion of the group through /v1, which waits for the proof unless `more` says otherwise."""
+    return client.post("/v1/deletions", json={"wait": "verified", **native_body(group, **more)}, timeout=END_S)
+
+
 def bulk_delete(client: httpx.Client, group: Group) -> httpx.Response:
     return client.post("/api/traces/bulk/", params=WINDOW, json={"filters": group.filters}, timeout=END_S)
 
@@ -158,10 +171,32 @@ def ended(live: Live, deletion_id: str) -> dict[str, Any]:
     return found
 
 
+def check_receipt(live: Live, deletion_id: str, traces: int) -> None:
+    """A verified deletion has its receipt, and its ledger rows name each move once."""
+    with live.client() as client:
+        answer = client.get(f"/v1/deletions/{deletion_id}/receipt")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["id"] == deletion_id
+        assert answer.json()["payload"]["manifest"]["size"] == traces, answer.text
+        rows = client.get("/v1/ledger/entries", params={"deletion_id": deletion_id, "limit": "200"}).json()["data"]
+    steps = [row["entry"]["step"] for row in rows]
+    assert len(steps) == len(set(steps)), steps
+    assert sum(step.endswith(".verified") for step in steps) == 1, steps
+
+
 def deletion_ids(data: Path) -> list[str]:
     """The id of every deletion that was ever accepted, also by a server that died before it could answer."""
     conn = open_reader(data / "catalog.db")
     try:
         return [row[0] for row in conn.execute("SELECT id FROM job WHERE kind = 'deletion' ORDER BY rowid")]
+    finally:
+        conn.close()
+
+
+def receipts(data: Path) -> int:
+    """How many receipts were ever issued for deletions that took a trace."""
+    conn = open_reader(data / "catalog.db")
+    try:
+        return int(conn.execute("SELECT count(*) FROM receipt").get)
     finally:
         conn.close()

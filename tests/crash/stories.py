@@ -1,0 +1,164 @@
+"""What a client does around a deletion, as steps that it repeats when the server dies under it, and what must be true
+when the last step is done. One story for each road that a plain deletion does not take."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import httpx
+
+from .live import Live
+from .world import Group, World, check_receipt, ended, native_delete
+
+FAR = "2200-01-01T00:00:00Z"
+
+
+class Story:
+    """A group of traces and what is done to it. Every step may be repeated."""
+
+    traces, spans = 12, 3
+
+    def __init__(self, world: World, live: Live, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.group: Group = world.plant(live, self.traces, self.spans)
+        self.key = f"key-{rng.randrange(10**12)}"
+        self.deletion_id = ""
+
+    def steps(self) -> list[Any]:
+        raise AssertionError("each story has its own")
+
+    def check(self, live: Live) -> None:
+        raise AssertionError("each story has its own")
+
+    def delete(self, client: httpx.Client, **more: Any) -> dict[str, Any]:
+        """Ask for the deletion; a repeat with the same key is the same deletion."""
+        answer = native_delete(client, self.group, idempotency_key=self.key, **more)
+        assert answer.status_code == 202, answer.text
+        found: dict[str, Any] = answer.json()
+        self.deletion_id = found["id"]
+        return found
+
+
+class Large(Story):
+    """So many traces that hiding them is staged."""
+
+    traces, spans = 1100, 1
+
+    def steps(self) -> list[Any]:
+        return [self.delete]
+
+    def check(self, live: Live) -> None:
+        found = ended(live, self.deletion_id)
+        assert (found["state"], found["traces"]["hidden"]) == ("verified", self.traces)
+        self.world.took(self.group)
+        check_receipt(live, self.deletion_id, self.traces)
+        self.world.send_late(live, self.group)
+
+
+class Cancelled(Story):
+    """Hidden, not to be purged for long, and cancelled: everything is as before."""
+
+    def steps(self) -> list[Any]:
+        return [self.hide, self.cancel]
+
+    def hide(self, client: httpx.Client) -> None:
+        self.delete(client, not_before=FAR, wait="hidden")
+
+    def cancel(self, client: httpx.Client) -> None:
+        answer = client.post(f"/v1/deletions/{self.deletion_id}/cancel", json={"reason": "a mistake"})
+        assert answer.status_code == 200, answer.text
+
+    def check(self, live: Live) -> None:
+        assert ended(live, self.deletion_id)["state"] == "cancelled"
+        with live.client() as client:
+            assert client.get(f"/v1/deletions/{self.deletion_id}/receipt").status_code == 409
+            span = self.world.span(self.group.customer, self.group.trace_ids[0], 77, "late, and welcome")
+            answer = client.post("/api/v1/traces/ingest", json=[span])
+        assert answer.json()["message"] == "Successfully ingested 1 spans", answer.text
+
+
+class Held(Story):
+    """A hold keeps some of the traces; they become a deletion of their own, which goes on when it is released."""
+
+    def __init__(self, world: World, live: Live, rng: random.Random) -> None:
+        super().__init__(world, live, rng)
+        self.kept = sorted(rng.sample(self.group.trace_ids, k=rng.randint(1, self.traces - 1)))
+        self.hold_id = ""
+
+    def steps(self) -> list[Any]:
+        return [self.hold, self.delete, self.release]
+
+    def hold(self, client: httpx.Client) -> None:
+        active = client.get("/v1/holds", params={"limit": "200"}).json()["data"]
+        found = [each["id"] for each in active if each["trace_ids"] and sorted(each["trace_ids"]) == self.kept]
+        if not found:
+            answer = client.post("/v1/holds", json={"trace_ids": self.kept, "reason": "a lawsuit"})
+            assert answer.status_code == 201, answer.text
+            found = [answer.json()["id"]]
+        assert len(found) == 1
+        self.hold_id = found[0]
+
+    def release(self, client: httpx.Client) -> None:
+        answer = client.request("DELETE", f"/v1/holds/{self.hold_id}", json={"reason": "it is over"})
+        assert answer.status_code == 200, answer.text
+
+    def check(self, live: Live) -> None:
+        parent = ended(live, self.deletion_id)
+        free = self.traces - len(self.kept)
+        assert (parent["state"], parent["traces"]["hidden"], parent["traces"]["held"]) == (
+            "verified", free, len(self.kept),
+        )  # fmt: skip
+        child = ended(live, parent["child_id"])
+        assert (child["state"], child["traces"]["hidden"]) == ("verified", len(self.kept))
+        assert child["parent_id"] == self.deletion_id
+        self.world.took(self.group)
+        self.world.deletions += 1
+        check_receipt(live, self.deletion_id, free)
+        check_receipt(live, child["id"], len(self.kept))
+
+
+class Lifted(Story):
+    """The tombstone of a deleted trace is lifted: its data are welcome again."""
+
+    traces = 1
+
+    def steps(self) -> list[Any]:
+        return [self.delete, self.lift]
+
+    def lift(self, client: httpx.Client) -> None:
+        body = {"trace_id": self.group.trace_ids[0], "reason": "sent by mistake"}
+        answer = client.post("/v1/tombstones/lift", json=body)
+        assert answer.status_code == 200 or answer.json()["code"] == "no_tombstone", answer.text
+
+    def check(self, live: Live) -> None:
+        self.world.took(self.group)
+        self.world.check(live)
+        with live.client() as client:
+            span = self.world.span(self.group.customer, self.group.trace_ids[0], 0, "again")
+            answer = client.post("/api/v1/traces/ingest", json=[span])
+        assert answer.json()["message"] == "Successfully ingested 1 spans", answer.text
+        back = {*self.group.trace_ids, self.group.customer}
+        self.world.needles -= back
+        self.world.gone -= back
+        self.world.there |= set(self.group.trace_ids)
+
+
+STORIES: dict[str, type[Story]] = {
+    "deletion.before_cancel": Cancelled,
+    "deletion.after_cancel": Cancelled,
+    "deletion.after_cancelled_recorded": Cancelled,
+    "store.after_cancel": Cancelled,
+    "hold.before_add": Held,
+    "hold.after_add": Held,
+    "hold.before_release": Held,
+    "hold.after_release": Held,
+    "deletion.before_child": Held,
+    "deletion.after_child": Held,
+    "deletion.before_hide_child": Held,
+    "deletion.after_hide_child": Held,
+    "deletion.before_lift": Lifted,
+    "store.after_stage_lines": Large,
+    "store.before_activate": Large,
+}
+"""Point → the story that passes it."""
