@@ -38,6 +38,7 @@ def issue(db: Connection, signer: Signer, payload: Mapping[str, Any], entry: Led
     if known is not None:
         return known
     size = tree.size(db)
+    root, path = tree.place(db, entry.seq, size)
     whole = dict(payload) | {
         "version": RECEIPT_VERSION,
         "instance": signer.instance,
@@ -46,8 +47,8 @@ def issue(db: Connection, signer: Signer, payload: Mapping[str, Any], entry: Led
             "entry": ledger.text_of(entry).decode(),
             "leaf_hash": entry.entry_hash.hex(),
             "size": size,
-            "root": tree.root(db, size).hex(),
-            "path": [node.hex() for node in tree.inclusion(db, entry.seq, size)],
+            "root": root.hex(),
+            "path": [node.hex() for node in path],
             "at": render_time(entry.at_ns),
         },
     }

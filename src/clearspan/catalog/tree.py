@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from clearspan.catalog.tables import ledger_entry, ledger_node
 from clearspan.model.errors import InvalidInput, StoreDamaged
 from clearspan.proof import merkle
 
+# Built once: putting a statement together costs more than running it.
+_LEAF = select(ledger_entry.c.entry_hash).where(ledger_entry.c.seq == bindparam("seq"))
+_NODE = select(ledger_node.c.hash).where(
+    ledger_node.c.level == bindparam("level"), ledger_node.c.position == bindparam("position")
+)
+
 
 class StoredNodes:
-    """proof.merkle.Nodes of an open connection: each look-up one row by its key."""
+    """proof.merkle.Nodes of an open connection: each look-up one row by its key, asked for once."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db
+        self._known: dict[tuple[int, int], bytes] = {}
 
     def get(self, level: int, index: int) -> bytes:
+        known = self._known.get((level, index))
+        if known is not None:
+            return known
         if level == 0:
-            query = select(ledger_entry.c.entry_hash).where(ledger_entry.c.seq == index)
+            found = self._db.execute(_LEAF, {"seq": index}).scalar()
         else:
-            query = select(ledger_node.c.hash).where(ledger_node.c.level == level, ledger_node.c.position == index)
-        found = self._db.execute(query).scalar()
+            found = self._db.execute(_NODE, {"level": level, "position": index}).scalar()
         if found is None:
             raise StoreDamaged(f"The ledger's tree lacks node {index} of level {level}.")
+        self._known[level, index] = bytes(found)
         return bytes(found)
 
 
@@ -48,10 +58,19 @@ def root(db: Connection, of_size: int) -> bytes:
 
 def inclusion(db: Connection, index: int, of_size: int) -> list[bytes]:
     """The proof that entry `index` is among the first `of_size`. Raises InvalidInput. Cost: O(log n)."""
+    return place(db, index, of_size)[1]
+
+
+def place(db: Connection, index: int, of_size: int) -> tuple[bytes, list[bytes]]:
+    """(root over the first `of_size` entries, the proof that entry `index` is among them). Raises InvalidInput.
+
+    Cost: O(log n) look-ups, those of root and path shared.
+    """
     _check_size(db, of_size)
     if not 0 <= index < of_size:
         raise InvalidInput(f"A tree of {of_size} entries has no entry {index}.", fields=("index",))
-    return merkle.inclusion_at(StoredNodes(db), index, of_size)
+    nodes = StoredNodes(db)
+    return merkle.root_at(nodes, of_size), merkle.inclusion_at(nodes, index, of_size)
 
 
 def consistency(db: Connection, old_size: int, of_size: int) -> list[bytes]:
