@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from pathlib import Path
 
 import apsw
 
+from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.tables import metadata
-from clearspan.deletion.targets import CATALOG_EXEMPT, EXEMPT, NAMES, STORE_NAMES, TARGETS, Home
+from clearspan.deletion.coverage import render_coverage
+from clearspan.deletion.execute import Deleter
+from clearspan.deletion.records import CatalogRecords
+from clearspan.deletion.targets import CATALOG_EXEMPT, EXEMPT, FILES, NAMES, STORE_NAMES, TARGETS, Home
 from clearspan.store.memory import MemoryStore
+from clearspan.testing.build import T0_NS, make_trace
+from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.deletions import by_ids
+from clearspan.testing.local_store import open_local_store
 
 
 def tables_of_the_trace_store() -> set[str]:
@@ -46,3 +55,24 @@ def test_every_exemption_has_a_reason() -> None:
 def test_names_are_unique_and_the_store_counts_them_all() -> None:
     assert len(NAMES) == len(set(NAMES))
     assert set(STORE_NAMES) == set(MemoryStore(b"").count_targets([]))
+
+
+def test_the_page_for_readers_is_in_step() -> None:
+    page = Path(__file__).parents[2] / "docs" / "deletion-coverage.md"
+    assert page.read_text() == render_coverage(), "made by: python -m clearspan.deletion.coverage"
+
+
+def test_a_data_directory_holds_registered_files_only(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path) as catalog:
+        store = open_local_store(tmp_path, catalog.tombstone_secret, reserve_bytes=4096)
+        store.writer.submit([make_trace("t")], T0_NS).result()
+        Deleter(
+            store.deletions,
+            CatalogRecords(catalog, FixedClock(), CountingIds()),
+            FixedClock(),
+            CountingIds(),
+            secret=b"k",
+        ).delete(by_ids("t"))
+        found = {path.name for path in tmp_path.iterdir()}
+        store.close()
+    assert {"traces.db", "catalog.db", "reserve"} <= found <= set(FILES)

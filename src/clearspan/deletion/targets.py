@@ -81,5 +81,20 @@ RESIDUES: Final = (
     Residue("server log", "holds no value of any span or filter, so there is nothing to remove"),
 )
 
+FILES: Final = {
+    "traces.db": "the targets above, and the exempt tables",
+    "traces.db-wal": "a residue: emptied before `purged` is said",
+    "traces.db-shm": "numbers of pages of the write-ahead log",
+    "catalog.db": "the target `share`, and the exempt tables",
+    "catalog.db-wal": "pages of the catalog, which holds no trace content",
+    "catalog.db-shm": "numbers of pages of the write-ahead log",
+    "clearspan.lock": "the number of the server's process",
+    "reserve": "blank blocks, given up when a deletion meets a full disk",
+    "owner-key": "the first key, until its owner removes the file",
+    "demo-key": "the demo project's key",
+    "demo.json": "when the demo was loaded",
+}
+"""Every file that may lie in a data directory, and what it holds."""
+
 NAMES: Final = tuple(target.name for target in TARGETS)
 STORE_NAMES: Final = tuple(target.name for target in TARGETS if target.home is Home.TRACES)
