@@ -66,13 +66,9 @@ def test_a_data_directory_holds_registered_files_only(tmp_path: Path) -> None:
     with Catalog.open(tmp_path) as catalog:
         store = open_local_store(tmp_path, catalog.tombstone_secret, reserve_bytes=4096)
         store.writer.submit([make_trace("t")], T0_NS).result()
-        Deleter(
-            store.deletions,
-            CatalogRecords(catalog, FixedClock(), CountingIds()),
-            FixedClock(),
-            CountingIds(),
-            secret=b"k",
-        ).delete(by_ids("t"))
+        clock, ids = FixedClock(), CountingIds()
+        records = CatalogRecords(catalog, clock, ids)
+        Deleter(store.deletions, records, clock, ids, secret=b"k").delete(by_ids("t"))
         found = {path.name for path in tmp_path.iterdir()}
         store.close()
     assert {"traces.db", "catalog.db", "reserve"} <= found <= set(FILES)

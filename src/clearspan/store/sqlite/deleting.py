@@ -38,8 +38,8 @@ from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
 from clearspan.store.sqlite.stage import StagedLine, count_keys_by_pk
 from clearspan.store.tombstone import tombstone_key
 
-LOG_EMPTY_WAIT_S = 10.0
-"""How long one `settle` waits for readers that keep the write-ahead log from being emptied."""
+LOG_EMPTY_WAIT_S = 0.5
+"""How long one `settle` waits for readers that keep the write-ahead log from being emptied; it is called again."""
 LOG_EMPTY_PAUSE_S = 0.05
 """Between two tries: each may hold the writer for as long."""
 CHUNK = 2_000
