@@ -35,6 +35,7 @@ from clearspan.ingest.rollup import summarise
 from clearspan.ingest.wire import any_scalar, any_value, attribute_key, json_like
 from clearspan.model.errors import ClearspanError
 from clearspan.model.span import KINDS
+from clearspan.store.sqlite.wire import decode_batches, encode_batches
 
 FLIPS = 60
 FLIPS_LONG = 5_000
@@ -70,6 +71,8 @@ def survives(decode: Decode, body: bytes) -> DecodedRequest | None:
         return None
     stored = sum(len(batch.spans) + len(batch.logs) for batch in decoded.batches)
     assert stored <= decoded.span_count + decoded.log_count
+    sent = decode_batches(encode_batches(decoded.batches, 1))[1]
+    assert [batch[:-1] for batch in sent] == [batch[:-1] for batch in decoded.batches]
     for batch in decoded.batches:
         records = records_by_id(parse_block(batch.block))
         summarise(batch.trace_id, list(merge(batch.spans).values()), batch.logs, batch.contexts)

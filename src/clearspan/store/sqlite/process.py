@@ -7,6 +7,7 @@ its server does: the socket closes. client.py starts it and passes the socket's 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apsw
+import msgspec
 
 from clearspan.faults import fault
 from clearspan.files import disk
@@ -38,6 +40,9 @@ PAGE_SIZE = 4096
 of some KB fills its overflow pages exactly, so it wastes less here than on pages of its own size."""
 IDLE_S = 0.05
 """How long the socket must be silent before the process looks for background work."""
+GC_THRESHOLDS = (50_000, 20, 20)
+"""A commit makes tens of thousands of tuples and hardly a cycle: with the default of 700 the collector walks them a
+hundred times and frees nothing."""
 COMMITS_A_SEAL = 2
 """Under load, one segment of the text index (248 traces) may be sealed every so many commits of up to 2,000 spans."""
 
@@ -169,7 +174,11 @@ class Loop:
                     return
                 request_id, kind, body = frame
                 if kind == wire.WRITE:
-                    received_ns, batches = wire.decode_batches(body)
+                    try:
+                        received_ns, batches = wire.decode_batches(body)
+                    except msgspec.DecodeError as error:  # not what the model says: that request alone fails
+                        self._answer_error(request_id, error)
+                        continue
                     self._group.append((request_id, received_ns, batches))
                     spans += sum(len(batch.spans) + len(batch.logs) for batch in batches)
                 else:
@@ -256,6 +265,8 @@ def main() -> None:
         wire.send_frame(sock, 0, wire.ERROR, pickle.dumps(portable(error)))
         return
     wire.send_frame(sock, 0, wire.ANSWER, pickle.dumps(time.time_ns()))
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     Loop(sock, service, options.group_spans_max).run()
     service.close()
 

@@ -1,7 +1,8 @@
 """Frames between the server and its writer process.
 
-Both ends are this very program, one the parent of the other, over a socket pair that nobody else can open. So
-batches travel as marshal (a third of pickle's cost) and everything else as pickle.
+Both ends are this very program, one the parent of the other, over a socket pair that nobody else can open. Batches
+travel as msgpack, which needs no detour over plain tuples at either end, outcomes as marshal, everything else as
+pickle.
 """
 
 from __future__ import annotations
@@ -10,46 +11,30 @@ import marshal
 import socket
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from clearspan.ingest.payload import compress_block
-from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
+from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
 
 HEADER = Struct("<QBQ")  # request id, kind, body bytes
 WRITE, CALL, ANSWER, ERROR = 1, 2, 3, 4
 
 
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[int, list[TraceBatch]]).decode
+
+
 def encode_batches(batches: Sequence[TraceBatch], received_ns: int) -> bytes:
-    """About 2.6 µs a span, and the compression of the blocks, which needs no interpreter lock and spares the writer."""
-    plain = [
-        (
-            project_id,
-            trace_id,
-            [tuple(span) for span in spans],
-            [tuple(log) for log in logs],
-            {key: tuple(context) for key, context in contexts.items()},
-            compress_block(block),
-        )
-        for project_id, trace_id, spans, logs, contexts, block in batches
-    ]
-    return marshal.dumps((received_ns, plain))
+    """About 0.6 µs a span, and the compression of the blocks, which needs no interpreter lock and spares the writer."""
+    return _encode((received_ns, [(*batch[:-1], compress_block(batch.block)) for batch in batches]))
 
 
 def decode_batches(body: bytes | bytearray) -> tuple[int, list[TraceBatch]]:
-    """What `encode_batches` made. About 1.3 µs a span."""
-    received_ns, plain = marshal.loads(body)
-    return received_ns, [
-        TraceBatch(
-            project_id,
-            trace_id,
-            tuple(map(Span._make, spans)),
-            tuple(map(LogRecord._make, logs)),
-            {key: SpanContext._make(context) for key, context in contexts.items()},
-            block,
-        )
-        for project_id, trace_id, spans, logs, contexts, block in plain
-    ]
+    """What `encode_batches` made. About 1.4 µs a span."""
+    return _decode(body)
 
 
 def encode_outcomes(outcomes: Sequence[WriteOutcome]) -> bytes:
