@@ -173,7 +173,11 @@ class Log:
                 self._broken = f"Entry {entry.seq} names a second receipt of {entry.deletion_id}."
             self._receipt_hashes[entry.deletion_id] = (entry.seq, str(body.get("receipt_hash")))
         elif entry.kind == KEY_KIND:
-            key = PublicKey(from_base64url(str(body.get("public"))))
+            try:
+                key = PublicKey(from_base64url(str(body.get("public"))))
+            except InvalidProof as error:
+                self._broken = f"Entry {entry.seq} names no key: {error.message}"
+                return
             self._known[key.key_id] = key
             self._rotations.append((entry.seq, key.key_id, str(body.get("replaces"))))
 

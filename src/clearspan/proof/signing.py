@@ -146,11 +146,6 @@ def verify_jws(jws: str, keys: Iterable[PublicKey], *, typ: str) -> tuple[bytes,
     return payload, kid
 
 
-def unverified_payload(jws: str) -> bytes:
-    """The payload of a compact JWS, believed by nobody: to look up which key is asked for. Raises InvalidProof."""
-    return _parts(jws)[1]
-
-
 def _parts(jws: str) -> tuple[str, bytes, bytes]:
     if len(jws) > JWS_CHARS_MAX or not jws.isascii():
         raise InvalidProof("This is not a compact JWS.")
