@@ -11,7 +11,7 @@ from clearspan.api.auth import Permission, requires
 from clearspan.api.errors import dump_json
 from clearspan.api.metrics import CONTENT_TYPE
 from clearspan.api.otlp.routes import described_paths
-from clearspan.api.routing import RestRoute, add_rest_routes
+from clearspan.api.routing import RestRoute, add_rest_routes, description
 from clearspan.api.services import services_of
 from clearspan.model.trace import Scope, Window
 
@@ -53,8 +53,8 @@ async def openapi(request: Request) -> Response:
     """The description of the API."""
     app = request.app
     assert isinstance(app, FastAPI)
-    description = app.openapi()
-    return _json(description | {"paths": described_paths() | description["paths"]})
+    told = description(app)
+    return _json(told | {"paths": described_paths() | told["paths"]})
 
 
 def add_system_routes(app: FastAPI) -> None:

@@ -48,7 +48,7 @@ def _answers(
 def _problems(*statuses: str) -> Json:
     return {
         status: {"description": _ERRORS[status], "content": {MEDIA_TYPE: {"schema": shapes.PROBLEM}}}
-        for status in ("401", "403", *statuses)
+        for status in ("400", "401", "403", *statuses)
     }
 
 
@@ -90,7 +90,7 @@ PREVIEW: Json = {
         "200",
         "What would be deleted; nothing was.",
         shapes.PREVIEW,
-        "400", "404", "409", "422", "503",
+        "404", "409", "422", "503",
         example={
             "plan_token": "plan_9vN2uQh3d8rT5yXk1mZbW7cPfL0sAeGiJoUqRtYwE4",
             "expires_at": "2026-01-31T12:15:00Z",
@@ -181,7 +181,7 @@ CREATE: Json = {
             "plan": {"plan_token": "plan_9vN2uQh3d8rT5yXk1mZbW7cPfL0sAeGiJoUqRtYwE4", "wait": "verified"},
         },
     ),
-    "responses": _deletion("202", "Hidden, and on its way to be erased.", "400", "404", "409", "422", "423", "503"),
+    "responses": _deletion("202", "Hidden, and on its way to be erased.", "404", "409", "422", "423", "503"),
 }
 LIST: Json = {
     "parameters": [
@@ -196,7 +196,6 @@ LIST: Json = {
         "200",
         "A page, newest first.",
         shapes.page_of(shapes.DELETION),
-        "400",
         "404",
         example={"data": [EXAMPLE_DELETION], "next_cursor": None},
     ),
@@ -205,12 +204,12 @@ GET: Json = {"parameters": _ID, "responses": _deletion("200", "The deletion as i
 CANCEL: Json = {
     "parameters": _ID,
     "requestBody": _body(shapes.REASON_BODY, {"reason": {"reason": "wrong customer"}}, required=False),
-    "responses": _deletion("200", "Cancelled: its traces are as before.", "400", "404", "409"),
+    "responses": _deletion("200", "Cancelled: its traces are as before.", "404", "409"),
 }
 RETRY: Json = {
     "parameters": _ID,
     "requestBody": _body(shapes.chosen({}), {"nothing": {}}, required=False),
-    "responses": _deletion("202", "Taken up again.", "400", "404", "409"),
+    "responses": _deletion("202", "Taken up again.", "404", "409"),
 }
 EVENTS: Json = {
     "parameters": [
@@ -259,7 +258,6 @@ MEMBERSHIP: Json = {
         "200",
         "The proof.",
         shapes.MEMBERSHIP,
-        "400",
         "404",
         "409",
         example={
@@ -278,7 +276,6 @@ TOMBSTONES: Json = {
         "200",
         "A page, in order of the keys.",
         shapes.page_of(shapes.TOMBSTONE),
-        "400",
         "404",
         example={"data": [{"key": "0f" * 16}], "next_cursor": None},
     ),
@@ -292,7 +289,6 @@ LIFT: Json = {
         "200",
         "Data of that trace is accepted again.",
         shapes.LIFTED,
-        "400",
         "404",
         "409",
         example={
@@ -329,7 +325,6 @@ CREATE_HOLD: Json = {
         "201",
         "It counts from now on.",
         shapes.NEW_HOLD,
-        "400",
         "404",
         example=EXAMPLE_HOLD | {"traces": {"protected": 12, "hidden_kept": 0}},
     ),
@@ -343,7 +338,6 @@ LIST_HOLDS: Json = {
         "200",
         "A page, oldest first.",
         shapes.page_of(shapes.HOLD),
-        "400",
         example={"data": [EXAMPLE_HOLD], "next_cursor": None},
     ),
 }
@@ -358,7 +352,6 @@ RELEASE_HOLD: Json = {
         "200",
         "Released; its plain request is erased.",
         shapes.HOLD,
-        "400",
         "404",
         example=EXAMPLE_HOLD
         | {
@@ -376,7 +369,6 @@ ENTRIES: Json = {
         "200",
         "A page, in order.",
         shapes.page_of(shapes.ENTRY),
-        "400",
         "404",
         example={
             "data": [
@@ -421,7 +413,6 @@ INCLUSION: Json = {
         "200",
         "The proof.",
         shapes.INCLUSION,
-        "400",
         example={"index": 0, "size": 2, "leaf_hash": "be" * 32, "root": "d2" * 32, "path": ["4a" * 32]},
     ),
 }
@@ -434,7 +425,6 @@ CONSISTENCY: Json = {
         "200",
         "The proof.",
         shapes.CONSISTENCY,
-        "400",
         example={"old_size": 1, "size": 2, "path": ["4a" * 32]},
     ),
 }
@@ -453,5 +443,5 @@ KEYS: Json = {
 }
 ERASE_PRIVATE: Json = {
     "parameters": [_path("seq")],
-    "responses": _answers("200", "Erased.", shapes.ERASED, "400", "404", example={"seq": 7, "erased": True}),
+    "responses": _answers("200", "Erased.", shapes.ERASED, "404", example={"seq": 7, "erased": True}),
 }
