@@ -62,9 +62,9 @@ class World:
         self.data.mkdir(mode=0o700, exist_ok=True)
         return start(self.data, faults=self.data.parent / "faults", **self.settings)
 
-    def plant(self, live: Live, traces: int, spans: int = 3, *, text_bytes: int = 40) -> Group:
-        """Send traces of one new customer; all must be acknowledged."""
-        group = Group(self._needle(), [self._needle() for _ in range(traces)], spans, set())
+    def plant(self, live: Live, traces: int, spans: int = 3, *, text_bytes: int = 40, customer: str = "") -> Group:
+        """Send traces of one customer, a new one if none is named; all must be acknowledged."""
+        group = Group(customer or self._needle(), [self._needle() for _ in range(traces)], spans, set())
         group.needles |= {group.customer, *group.trace_ids}
         bodies = []
         for trace_id in group.trace_ids:
