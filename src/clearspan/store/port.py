@@ -169,7 +169,7 @@ class HoldRow(NamedTuple):
 class HoldOutcome(NamedTuple):
     """What a new hold covers in the first snapshot after it was set."""
 
-    protected: int  # visible traces that no deletion can take now
+    protected: int  # visible traces that no deletion can take now; -1: too many to count in the time of one read
     hidden_kept: int  # traces hidden by a deletion that it will not purge now; they stay hidden
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,7 +17,7 @@ import apsw
 import orjson
 
 from clearspan.files.vfs import open_reader
-from clearspan.model.errors import Conflict, Overloaded
+from clearspan.model.errors import Conflict, Overloaded, ReadTooSlow
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.store.port import (
@@ -169,7 +170,8 @@ class SqliteDeletionStore:
                         deletion_id, question, sorted(manifest), request, manifest_salt, exact, preview_key
                     )
                 except Exception:
-                    self._drop_stage()
+                    with suppress(Exception):  # what is left of it counts for nothing, and goes at the next start
+                        self._drop_stage()
                     raise
                 if staged is not None:
                     return staged
@@ -320,7 +322,10 @@ class SqliteDeletionStore:
             hidden = holds.count_hidden(conn, stored)
         scope, where, window = stored.scope, stored.where, stored.window
         if stored.trace_ids is None:
-            return HoldOutcome(self._reader.count_traces(scope, where, window), hidden)
+            try:
+                return HoldOutcome(self._reader.count_traces(scope, where, window), hidden)
+            except ReadTooSlow:
+                return HoldOutcome(-1, hidden)
         lines = self._reader.plan_ids(scope, stored.trace_ids, window)
         with self._reader.snapshot() as conn:
             return HoldOutcome(len(holds.kept_by(conn, stored, [line.trace_pk for line in lines])), hidden)

@@ -63,7 +63,10 @@ def hide(
 
 def may_go(conn: apsw.Connection, child: rows.DeletionRow) -> bool:
     """Whether the parent of a waiting child has nothing left to purge, so that the child gets no more traces."""
-    return child.parent_no is None or not rows.has_more(conn, rows.by_no(conn, child.parent_no))
+    if child.parent_no is None:
+        return True
+    parent = rows.by_no(conn, child.parent_no)
+    return parent.phase != WAITING and not rows.has_more(conn, parent)
 
 
 def hide_child_slice(

@@ -49,7 +49,8 @@ class Stage:
     question: Question
     touched: set[int] = field(default_factory=set)  # trace_pks changed since the stage began
     is_stale: bool = False  # a hold came meanwhile: everything must be judged again
-    keys: list[bytes] = field(default_factory=list)  # tombstones still to be stored
+    # Tombstones still to be stored, by their first byte: in order, without sorting all at once.
+    keys: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(256)])
     outcome: HideOutcome = _NOTHING
     # Of each hit, in order of trace_pk: which row of trace_count it is taken from.
     pks: array[int] = field(default_factory=lambda: array("q"))
@@ -80,19 +81,23 @@ def add_lines(
         stage.pks.append(trace_pk)
         key = (project_id, hour, environment)
         stage.count_ids.append(stage.count_keys.setdefault(key, len(stage.count_keys)))
-        stage.keys.append(tombstone)
+        stage.keys[tombstone[0]].append(tombstone)
     hidden, no_longer_matching, absent, kept = stage.outcome
     stage.outcome = HideOutcome(hidden + len(hit), no_longer_matching, absent, kept + len(held))
 
 
 def add_tombstones(conn: apsw.Connection, stage: Stage, rows_max: int) -> bool:
     """Store the next tombstones, in the order of their keys so that each page is written once; whether more wait."""
-    if len(stage.keys) > rows_max:
-        stage.keys.sort(reverse=True)
-    now = sorted(stage.keys[-rows_max:])
+    now: list[bytes] = []
+    taken = 0
+    for keys in stage.keys:
+        if now and len(now) + len(keys) > rows_max:
+            break
+        now += sorted(keys)
+        taken += 1
     with conn:
         conn.executemany(_ADD_TOMBSTONE, ((key, stage.deletion_no) for key in now))
-    del stage.keys[-rows_max:]
+    del stage.keys[:taken]
     return bool(stage.keys)
 
 

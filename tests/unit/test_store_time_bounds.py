@@ -1,0 +1,76 @@
+"""No transaction of a deletion keeps the writer for long, whatever its rows cost: told by a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clearspan.model.trace import Scope, Window
+from clearspan.store.port import PlannedTrace
+from clearspan.store.sqlite.deletion_calls import BUSY_S_MAX
+from clearspan.store.sqlite.judge import Question
+from clearspan.store.sqlite.process import Options, Service
+from clearspan.testing.build import make_trace
+
+TRACES = 120
+QUESTION = Question(Scope((1,)), None, Window())
+
+
+class SlowClock:
+    """Each look at it, something has taken so long."""
+
+    def __init__(self) -> None:
+        self.now_s = self.step_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> SlowClock:
+    return SlowClock()
+
+
+@pytest.fixture
+def service(tmp_path: Path, clock: SlowClock) -> Iterator[Service]:
+    made = Service(Options(tmp_path / "traces.db", bytes(32), 2000, 2**24, 8), monotonic=clock)
+    made.write([make_trace(f"t{n}", span_count=20) for n in range(TRACES)], received_ns=1)
+    lines = [PlannedTrace(n + 1, 1, f"t{n}") for n in range(TRACES)]
+    assert made.hide("del_1", QUESTION, lines, b"why", b"s" * 32, False, None).hidden == TRACES
+    yield made
+    made.close()
+
+
+def batches(service: Service, rows_max: int) -> list[dict[str, int]]:
+    done = []
+    more = True
+    while more:
+        counts, more = service.purge_batch("del_1", len(done), rows_max)
+        done.append(counts)
+    return done
+
+
+def test_a_fast_batch_is_bounded_by_its_rows(service: Service) -> None:
+    assert len(batches(service, 10**6)) == 1
+
+
+def test_a_slow_batch_ends_when_its_time_is_over(service: Service, clock: SlowClock) -> None:
+    clock.step_s = 2 * BUSY_S_MAX
+    done = batches(service, 10**6)
+    assert len(done) > 5
+    assert sum(counts.get("trace", 0) for counts in done) == TRACES
+    assert all(sum(counts.values()) < 600 for counts in done)
+
+
+def test_settling_is_bounded_by_its_rows_and_goes_on(service: Service) -> None:
+    batches(service, 10**6)
+    above: int | None = -1
+    calls = 0
+    while above is not None:
+        above = service.settle_some("del_1", above, 50)
+        calls += 1
+    assert calls == 3  # of at most 50 rows each
+    assert service.settle_some("del_1", -1, 50) is None
