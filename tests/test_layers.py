@@ -11,8 +11,8 @@ import pytest
 SRC = Path(__file__).resolve().parent.parent / "src"
 
 LAYERS = (
-    {"model", "settings", "faults"},
-    {"query", "ingest", "files", "proof"},
+    {"model", "faults"},
+    {"query", "ingest", "files", "proof", "settings"},
     {"store"},
     {"catalog"},
     {"deletion"},
