@@ -33,7 +33,9 @@ def test_a_hold_is_recorded_without_what_it_says(world: World) -> None:
     (event,) = world.events("hold.created")
     assert (event["by"], event["project_ids"], event["selection"]) == ("key_2", [1], "ids")
     assert len(str(event["scope_hash"])) == len(str(event["private_hash"])) == 64
+    assert world.store.get_note(str(event["private_ref"])) is not None
     holds.release(hold.hold_id, org_id=1, by="key_3", reason="anna gave up")
+    assert world.store.get_note(str(event["private_ref"])) is None
     released = holds.get(hold.hold_id, org_id=1)
     assert released.released_ns == world.clock.now_ns()
     assert (released.reason, released.trace_ids) == (None, None), "its words are erased"
@@ -110,3 +112,4 @@ def test_a_release_is_in_the_ledger_and_wakes_what_waits_after_a_crash(world: Wo
     assert world.job(child_id).state is (S.VERIFIED if released else S.BLOCKED)
     if released:
         assert world.events("hold.released")[0]["private_hash"] is not None
+        assert world.store.get_note(f"{hold.hold_id}.hold.created") is None

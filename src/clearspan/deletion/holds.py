@@ -77,7 +77,7 @@ class Holds:
         return hold, outcome
 
     def release(self, hold_id: str, *, org_id: int, by: str, reason: str | None = None) -> HoldRow:
-        """End a hold; deletions that waited for it go on by themselves. Repeating it changes nothing.
+        """End a hold and erase what it said; deletions that waited for it go on. Repeating it changes nothing.
 
         Raises:
             NotFound: the organisation has no such hold.
@@ -89,6 +89,7 @@ class Holds:
             self._store.release_hold(hold_id, self._clock.now_ns())
             fault("hold.after_release")
             self._record_released(hold, audit)
+            self._store.erase_note(_note_ref(hold_id, CREATED))
             self._deleter.wake_held()
         return self.get(hold_id, org_id=org_id)
 
@@ -104,13 +105,14 @@ class Holds:
         return self._store.holds(org_id, released)
 
     def reconcile(self) -> None:
-        """Write the audit rows that a crash kept from being written; call once at start-up."""
+        """Write the audit rows that a crash kept from being written; call once at start-up. Cost O(holds)."""
         for hold in self._store.holds(None, True):
-            audit = read_note(self._store, _note_ref(hold.hold_id, CREATED), hold.created_by)
+            created = _note_ref(hold.hold_id, CREATED)
             if hold.released_ns is None:
-                self._record_created(hold, audit)
+                self._record_created(hold, read_note(self._store, created, hold.created_by))
             else:
                 self._record_released(hold, read_note(self._store, _note_ref(hold.hold_id, RELEASED), "unknown"))
+                self._store.erase_note(created)
 
     # -- audit ----------------------------------------------------------------------------------------------------
 
