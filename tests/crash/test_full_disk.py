@@ -12,7 +12,7 @@ from clearspan.files.disk import Reserve, free_bytes, small_disk, used_bytes
 from clearspan.model.errors import Overloaded
 from clearspan.model.trace import Scope, Window
 from clearspan.store.sqlite import fsck
-from clearspan.store.sqlite.open import SqliteStore
+from clearspan.store.sqlite.open import SqliteStore, open_store
 from clearspan.testing.build import T0_NS, make_trace
 from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, visible
@@ -143,3 +143,23 @@ def test_the_writer_keeps_a_reserve_without_being_asked(tmp_path: Path, big: dis
     assert (tmp_path / disk.NAME).exists()
     store.close()
     del big
+
+
+def test_the_writer_process_lives_through_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with a process of its own, started on a small disk: it refuses, deletes, and takes writes again."""
+    monkeypatch.setenv(disk.VARIABLE, str(12 * MIB))
+    store = open_store(tmp_path, TOMBSTONE_SECRET, reserve_bytes=2 * MIB, disk_free_min_bytes=3 * MIB)
+    pid = store.writer.pid
+    taken = ingest_until_full(store)
+    lines = store.deletions.plan(ONE, None, Window(), received_before_ns=2**62, limit=10**6)
+    assert len(lines) == taken
+    assert store.deletions.hide("del_1", ONE, None, Window(), lines, b"why").hidden == taken
+    batch_no, more = 0, True
+    while more:
+        _, more = store.deletions.purge_batch("del_1", batch_no, rows_max=500)
+        batch_no += 1
+    store.deletions.settle("del_1")
+    assert not any(store.deletions.remaining("del_1").values())
+    assert (store.writer.pid, store.writer.restarts) == (pid, 0)
+    store.close()
+    assert fsck.check(tmp_path).violations == []

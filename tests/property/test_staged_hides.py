@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from clearspan.query.operators import Operator
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import DeletionStore, HideOutcome, HoldRow, TraceReader, child_id_of
 from clearspan.store.sqlite import fsck
-from clearspan.store.sqlite.open import SqliteStore
+from clearspan.store.sqlite.open import SqliteStore, open_store
 from clearspan.testing.build import T0_NS, make_batch, make_span
 from clearspan.testing.local_store import LocalTraceWriter, open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores, visible
@@ -174,3 +178,47 @@ def test_a_failure_while_staging_leaves_everything_as_it_was(tmp_path: Path, poi
     assert subject.deletions.hide("del_1", ONE, CLEAN, ANY_TIME, lines, b"why") == HideOutcome(TRACES, 0, 0, 0)
     store.close()
     assert fsck.check(tmp_path).violations == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_writer_that_dies_while_staging_forgets_the_stage(tmp_path: Path, step: str) -> None:
+    store = open_store(tmp_path, TOMBSTONE_SECRET)
+    for n in range(TRACES):
+        store.writer.submit([make_batch(f"t{n}", [make_span("a")])], T0_NS).result()
+    store.deletions.direct_max = 0
+    lines = store.deletions.plan(ONE, CLEAN, ANY_TIME, received_before_ns=2**62, limit=1000)
+    before = visible(store.reader, [1])
+    Killing(store, step)
+    with pytest.raises(Overloaded):
+        store.deletions.hide("del_1", ONE, CLEAN, ANY_TIME, lines, b"why")
+    wait_for_restart(store)
+    assert visible(store.reader, [1]) == before
+    assert store.deletions.hide("del_1", ONE, CLEAN, ANY_TIME, lines, b"why") == HideOutcome(TRACES, 0, 0, 0)
+    store.close()
+    assert fsck.check(tmp_path).violations == []
+
+
+def wait_for_restart(store: SqliteStore) -> None:
+    """Until the new writer process answers."""
+    for _ in range(1000):
+        try:
+            assert store.writer.call("ping")
+        except Overloaded:  # meant for the process that has just died
+            time.sleep(0.01)
+        else:
+            return
+    raise AssertionError("the writer never came back")
+
+
+class Killing:
+    """Kills the writer process when a step of a stage is started."""
+
+    def __init__(self, store: SqliteStore, step: str) -> None:
+        self._store, self._step, self._start = store, step, store.writer.start
+        store.writer.start = self.start  # type: ignore[method-assign]
+
+    def start(self, name: str, *args: Any) -> Future[Any]:
+        if name == self._step:
+            self._store.writer.start = self._start  # type: ignore[method-assign]
+            os.kill(self._store.writer.pid, signal.SIGKILL)
+        return self._start(name, *args)
