@@ -72,7 +72,7 @@ def delete(
             project=project,
             environment=environment,
             start=start,
-            end=end,
+            end=end or ("now" if start else None),
         )
         later = read_later(not_before, datetime.now(UTC))
         body |= {name: value for name, value in (("reason", reason), ("not_before", later)) if value is not None}
@@ -82,7 +82,7 @@ def delete(
             check_confirmable(yes, expected_count)
             if receipt is not None and receipt.exists():
                 raise RemoteFailure(f"{receipt} exists already and was not overwritten; nothing was deleted.")
-        preview = remote.post("/v1/deletions/preview", body)
+        preview = ask_preview(remote, body)
         matched = preview["traces"]["matched"]
         if dry_run:
             if as_json:
@@ -105,6 +105,17 @@ def delete(
 
 
 vars(delete)["command_class"] = SelectingCommand
+
+
+def ask_preview(remote: Remote, body: Json) -> Json:
+    """The preview; a refusal for want of a window is told in the words of the options. Raises RemoteFailure."""
+    try:
+        preview: Json = remote.post("/v1/deletions/preview", body)
+    except RemoteFailure as failure:
+        if failure.code != "unbounded_window":
+            raise
+        raise RemoteFailure(f"{failure} Give --from and --to, or --delete-all.", code=failure.code) from None
+    return preview
 
 
 def check_confirmable(yes: bool, expected_count: int | None) -> None:
@@ -157,12 +168,17 @@ def ending_lines(deletion: Json, kept: Path | None) -> list[str]:
     if deletion["state"] is None:
         return ["No trace matched; nothing was deleted."]
     traces, name = deletion["traces"], deletion["id"]
-    lines = [state_line(deletion), f"{printable(traces['hidden'])} of {traces['matched']:,} matched traces."]
+    done = "erased" if deletion["state"] == "verified" else "hidden"
+    if deletion["state"] == "cancelled":
+        done = "un-hidden"
+    lines = [state_line(deletion), f"{printable(traces['hidden'])} of {traces['matched']:,} matched traces are {done}."]
     if traces.get("held"):
         child = deletion.get("child_id")
         lines.append(
             f"{traces['held']:,} are kept by a hold and go when it is released" + (f": {child}." if child else ".")
         )
+    if deletion.get("waits_for") == "not_before":
+        lines.append(f"They are erased not before {deletion['not_before']}; until then it can be cancelled.")
     if kept is not None:
         lines += [f"Receipt: {kept}", verify_line(kept)]
     elif deletion["state"] not in ("failed", "cancelled"):
@@ -184,7 +200,8 @@ def print_preview(preview: Json) -> None:
     for hold in preview["holds"]:
         typer.echo(f"Hold {hold['id']} keeps {hold['traces']:,} of them.")
     typer.echo("")
-    print_table(["target", "rows"], [[target, f"{rows['planned']:,}"] for target, rows in preview["counts"].items()])
+    rows = {target: counts["planned"] for target, counts in preview["counts"].items() if counts["planned"]}
+    print_table(["target", "rows"], [[target, f"{count:,}"] for target, count in rows.items()])
     for title, numbers in (("day", preview["by_day"]), ("project", preview["by_project"])):
         typer.echo("")
         print_table([title, "traces"], [[printable(name), f"{count:,}"] for name, count in numbers.items()])

@@ -95,7 +95,6 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,6 +106,7 @@ class Bars:
             if target not in self._tasks:
                 self._tasks[target] = self._progress.add_task(target, total=total)
             self._progress.update(self._tasks[target], completed=done, total=total)
+        self._progress.start()  # after the first bars are there, so that they come in one piece
 
 
 def target_progress(deletion: Json) -> Iterator[tuple[str, int, int]]:

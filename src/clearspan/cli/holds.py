@@ -135,7 +135,9 @@ def print_hold(hold: Json) -> None:
     for name, value in hold.items():
         if name in ("id", "state", "links") or value is None:
             continue
-        if isinstance(value, dict):
+        if name == "traces":
+            value = f"{value['protected']:,} are kept, {value['hidden_kept']:,} of them hidden already"
+        elif isinstance(value, dict):
             value = f"{value.get('start_time') or 'the beginning'} to {value.get('end_time') or 'now and later'}"
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         typer.echo(f"{name}: {printable(shown)}")
