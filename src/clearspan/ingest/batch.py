@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import BlockRecord, Shared, pack_block
+from clearspan.ingest.payload import Shared, pack_block
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 
 BATCH_RECORDS_MAX: Final = 256
@@ -74,18 +74,21 @@ class Collector:
 
     def _batch(self, trace_id: str, entries: Sequence[_Entry], contexts: Mapping[int, SpanContext]) -> TraceBatch:
         indexes: dict[Shared, int] = {}
-        records: list[BlockRecord] = []
-        for _, record_id, codec, shared, raw in entries:
+        records: list[tuple[int, int, str | int, bytes]] = []  # of BlockRecord's fields: msgpack knows no difference
+        rows: list[Any] = []
+        has_logs = False
+        for row, record_id, codec, shared, raw in entries:
             index = indexes.get(shared)
             if index is None:
                 index = indexes[shared] = len(indexes)
-            records.append(BlockRecord(codec, index, record_id, raw))
-        rows = [entry[0] for entry in entries]
+            records.append((codec, index, record_id, raw))
+            rows.append(row)
+            has_logs = has_logs or type(record_id) is int
         return TraceBatch(
             project_id=self._project_id,
             trace_id=trace_id,
-            spans=tuple([row for row in rows if isinstance(row, Span)]),
-            logs=tuple([row for row in rows if isinstance(row, LogRecord)]),
+            spans=tuple([row for row in rows if isinstance(row, Span)] if has_logs else rows),
+            logs=tuple([row for row in rows if isinstance(row, LogRecord)]) if has_logs else (),
             contexts={key: contexts[key] for key in {row.context_key for row in rows}},
             block=pack_block(records, indexes),
         )
@@ -93,6 +96,11 @@ class Collector:
 
 def _parts(entries: Mapping[str | int, _Entry]) -> Iterator[list[_Entry]]:
     """Splits the records of one trace at BATCH_RECORDS_MAX or BATCH_BYTES_MAX, whichever comes first."""
+    if len(entries) <= BATCH_RECORDS_MAX:
+        whole = list(entries.values())
+        if sum([len(entry[4]) for entry in whole]) <= BATCH_BYTES_MAX:
+            yield whole
+            return
     part: list[_Entry] = []
     size = 0
     for entry in entries.values():

@@ -89,7 +89,9 @@ _body_decoder = msgspec.msgpack.Decoder(_Body)
 _record_decoder = msgspec.msgpack.Decoder(WireRecord)
 
 
-def pack_block(records: Iterable[BlockRecord], shared: Iterable[Shared] = (NO_SHARED,)) -> bytes:
+def pack_block(
+    records: Iterable[BlockRecord | tuple[int, int, str | int, bytes]], shared: Iterable[Shared] = (NO_SHARED,)
+) -> bytes:
     """Records in one msgpack; `BlockRecord.shared_index` counts in `shared`. Each raw stays in one piece."""
     return _encoder.encode({"shared": list(shared), "records": list(records)})
 
