@@ -12,6 +12,7 @@ from clearspan.catalog import ledger, tree
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.signers import Signer
 from clearspan.catalog.tables import receipt
+from clearspan.faults import fault
 from clearspan.model.errors import InvalidProof
 from clearspan.proof.canonical import canonical_json
 from clearspan.proof.encoding import render_time
@@ -58,6 +59,7 @@ def issue(db: Connection, signer: Signer, payload: Mapping[str, Any], entry: Led
         raise ValueError(f"no such receipt can be signed: {error.message}") from error
     key = signer.key(db)
     jws = sign_jws(canonical_json(whole), key, typ=RECEIPT_TYPE)
+    fault("receipt.after_sign")
     body = {"receipt_hash": hash_of(jws), "key_id": key.key_id}
     ledger.append(db, entry.at_ns, KIND, deletion_id, body, org_id=entry.org_id)
     values = {"deletion_id": deletion_id, "org_id": entry.org_id, "seq": entry.seq, "key_id": key.key_id, "jws": jws}
