@@ -85,7 +85,14 @@ def assemble(
         writer, clock, queue_bytes_max=settings.queue_bytes_max, on_commit=metrics.commit_seconds.observe
     )
     records = CatalogRecords(catalog, clock, ids)
-    deleter = Deleter(deletions, records, clock, ids, secret=catalog.tombstone_secret)
+    deleter = Deleter(
+        deletions,
+        records,
+        clock,
+        ids,
+        secret=catalog.tombstone_secret,
+        is_ingest_waiting=lambda: gateway.queued_bytes > 0,
+    )
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)

@@ -19,7 +19,6 @@ from clearspan.deletion.worker import Task, Worker
 from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import ClearspanError, Conflict, Overloaded
-from clearspan.model.trace import Scope
 from clearspan.store.port import DeletionStore, HideOutcome
 
 HIDE_TRIES = 3
@@ -163,8 +162,3 @@ class Acceptance:
             exact=preview_key is not None,
             preview_key=preview_key,
         )
-
-
-def is_within(inner: Scope, outer: Scope) -> bool:
-    """Whether everything of one scope may be seen in another."""
-    return set(inner.project_ids) <= set(outer.project_ids) and outer.environment in (None, inner.environment)
