@@ -196,10 +196,12 @@ class Log:
         self._trust_successors()
         problem = next((said for jws in self._heads if (said := self._head_problem(jws)) is not None), None)
         source = "in the export itself: compare them with keys you trust" if self._trusts_itself else "joined to yours"
+        reach = 0 if problem is not None else max((self._read(jws)[0].size for jws in self._heads), default=0)
+        unsigned = "" if reach == self.size else f"; the last {self.size - reach} are under no head yet"
         self.found.note(
             "heads",
             problem is None,
-            f"{len(self._heads)} signed heads fit the entries. The keys are {source}.",
+            f"{len(self._heads)} signed heads fit the entries{unsigned}. The keys are {source}.",
             problem or "",
         )
 
