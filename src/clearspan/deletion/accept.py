@@ -123,8 +123,11 @@ class Acceptance:
         fault("deletion.before_hide")
         outcome = self._hide(plan, job, preview_key)
         fault("deletion.after_hide")
-        task = Task(record_hidden(self._catalog, job, outcome))
-        self._worker.enqueue(task)
+        task = Task(job)
+        try:
+            task.job = with_room(self._store, lambda: record_hidden(self._catalog, job, outcome))
+        finally:
+            self._worker.enqueue(task)  # hidden is hidden: should the Catalog fail now, the first step records it
         return task
 
     def _hide(self, plan: Plan, job: DeletionJob, preview_key: bytes | None) -> HideOutcome:
@@ -143,11 +146,22 @@ class Acceptance:
             progress = self._store.progress(plan.deletion_id)
             if progress is not None:
                 return progress.outcome
-            move(self._catalog, job, _S.CANCELLED, problem=problem_of(error))
+            self._give_up(job, error)
         else:
-            # Done or not, nobody can say yet: a planned job is looked after by the queue and by `resume`.
-            self._worker.enqueue(Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
+            self._look_after(job)  # done or not, nobody can say yet
         raise error
+
+    def _give_up(self, job: DeletionJob, error: Exception) -> None:
+        """Record that nothing was hidden; should even that fail, the job is at least seen."""
+        try:
+            move(self._catalog, job, _S.CANCELLED, problem=problem_of(error))
+        except Exception:
+            self._look_after(job)
+            raise
+
+    def _look_after(self, job: DeletionJob) -> None:
+        """Put a job of which no hide is known into the queue; a restart finds out, too."""
+        self._worker.enqueue(Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
 
     def _hide_once(self, plan: Plan, preview_key: bytes | None) -> HideOutcome:
         request = plan.request

@@ -50,6 +50,7 @@ class Acts:
             fault("deletion.before_cancel")
             with_room(self._store, lambda: self._store.cancel(deletion_id))
             fault("deletion.after_cancel")
+            task.progress = None
             task.job = self._steps.record_cancelled(job, progress, audit)
         self._worker.forget_if_over(task)
         return task.job

@@ -353,7 +353,7 @@ class Deleter:
         return len(jobs)
 
     def _was_never_hidden(self, job: DeletionJob) -> bool:
-        return job.state is _S.PLANNED and job.hidden is None and self._store.progress(job.deletion_id) is None
+        return job.hidden is None and self._store.progress(job.deletion_id) is None
 
     def start(self) -> None:
         """Carry deletions out in threads of our own from now on."""

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from clearspan.catalog import jobs, ledger, receipts, shares
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.jobs import LEASE_S, Job
+from clearspan.catalog.tables import share
 from clearspan.deletion import listing
 from clearspan.deletion.job import (
     JOB_VERSION,
@@ -163,14 +164,20 @@ class CatalogRecords:
             claimed = self._claimed.get(job.deletion_id)
             if claimed is None:
                 raise Conflict("This deletion is in other hands.", code="lease_lost")
-            pairs = [(trace.project_id, trace.trace_id) for trace in traces]
-            gone = shares.drop_shares(db, self._catalog.tombstone_secret, pairs)
+            gone = shares.drop_shares(db, self._catalog.tombstone_secret, _in_shared_projects(db, traces))
             total = claimed.counts.get(_SHARE, 0) + gone
             self._claimed[job.deletion_id] = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, counts={_SHARE: total})
             return total
 
     def count_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:
-        return self._catalog.count_shares([(trace.project_id, trace.trace_id) for trace in traces])
+        with self._database.read() as db:
+            return shares.count_shares(db, self._catalog.tombstone_secret, _in_shared_projects(db, traces))
+
+
+def _in_shared_projects(db: Connection, traces: Sequence[PlannedTrace]) -> list[tuple[int, str]]:
+    """(project_id, trace_id) of those in projects that share anything: mostly none, and then nothing is hashed."""
+    shared = set(db.scalars(select(share.c.project_id).distinct())) if traces else set()
+    return [(trace.project_id, trace.trace_id) for trace in traces if trace.project_id in shared]
 
 
 def _append(
