@@ -288,7 +288,10 @@ def text_search(run: Run) -> None:
         request = list_request(run, {"text": {"operator": "icontains", "value": [word]}})
         times, last = _time(run, connection, itertools.repeat(request))
         answer = last.json()
-        note = f"{answer['count']:,} matches"
+        is_floor = "lower bound" in answer.get("message", "")
+        note = f"{answer['count']:,} matches" + (" at least" if is_floor else "")
+        if len(answer["results"]) != min(50, answer["count"]):
+            raise WrongAnswer(f"search for {word!r} found {answer['count']} and showed {len(answer['results'])}")
         if word in expected:
             note += f", {expected[word]:,} planted"
             if answer["count"] < expected[word]:

@@ -249,7 +249,7 @@ def _root_records(
 ) -> dict[int, tuple[bytes | None, list[bytes]]]:
     """The root's record and its logs' of each trace, by trace_pk; without those that a deletion hid meanwhile."""
     wanted = orjson.dumps(roots).decode()
-    visible = conn.execute(
+    visible: list[Any] = conn.execute(
         f"SELECT t.trace_pk, s.block_no FROM ({_WANTED}) w CROSS JOIN trace t ON t.trace_pk = w.pk "
         "LEFT JOIN span s ON s.trace_pk = w.pk AND s.span_id = w.root "
         "WHERE t.trace_pk NOT IN (SELECT trace_pk FROM hidden)",
