@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 90
 DEMO_TRACES = 222
 CUSTOMER = b"user@example.com"
+OTHER_CUSTOMER = b"grace@example.net"
 
 
 class Running:
@@ -88,7 +90,7 @@ def test_start_list_delete_and_start_again(tmp_path: Path) -> None:
         assert again.key == running.key
         assert paste(again.commands[0], tmp_path)["count"] == left
     assert json.loads(state.read_text())["loaded"]
-    assert files_with(CUSTOMER, tmp_path) == []
+    assert files_with(CUSTOMER, tmp_path) == files_with(OTHER_CUSTOMER, tmp_path) == []
     assert fsck(tmp_path) == before
 
 
@@ -122,14 +124,59 @@ def look_around(running: Running, folder: Path) -> None:
 
 
 def delete_a_customer(running: Running, folder: Path) -> int:
-    """Delete with the printed command and look into the files; how many traces are left."""
+    """Delete with the README's command and look into the files, then with the printed one; how many traces are left."""
     readme_list, readme_delete = readme_commands(running.url)
     assert files_with(CUSTOMER, folder) != []
-    deleted = paste(running.commands[2], folder)
-    assert deleted["deleted_count"] == deleted["success_count"] > 0
-    assert deleted["state"] == "verified"
+    erased = prove_it(running, folder)
+    assert erased > 0
     assert files_with(CUSTOMER, folder) == []
     assert paste(readme_delete, folder)["deleted_count"] == 0
-    left = DEMO_TRACES - int(deleted["deleted_count"])
+    deleted = paste(running.commands[2].replace(CUSTOMER.decode(), OTHER_CUSTOMER.decode()), folder)
+    assert deleted["deleted_count"] == deleted["success_count"] > 0
+    assert deleted["state"] == "verified"
+    assert files_with(OTHER_CUSTOMER, folder) == []
+    left = DEMO_TRACES - erased - int(deleted["deleted_count"])
     assert paste(readme_list, folder)["count"] == left
     return left
+
+
+def prove_it(running: Running, folder: Path) -> int:
+    """The README's `clearspan` commands: look, delete what was seen, check the receipt; how many traces are gone."""
+    delete, verify = readme_cli("delete"), readme_cli("verify")
+    seen = json.loads(clearspan(running, folder, *delete, "--dry-run", "--json").stdout)
+    matched = int(seen["traces"]["matched"])
+    assert clearspan(running, folder, *delete, status=2).stdout == "", "nobody is there to type the number"
+    wrong = clearspan(running, folder, *delete, "--yes", "--expected-count", str(matched + 1), status=1)
+    assert "nothing was deleted" in wrong.stderr
+    done = clearspan(running, folder, *delete, "--yes", "--expected-count", str(matched))
+    assert f"{matched} of {matched} matched traces are erased" in done.stdout
+    checked = clearspan(running, folder, *verify)
+    assert f"{matched} of {matched} matching traces deleted" in checked.stdout
+    receipt = folder / "receipt.json"
+    text = receipt.read_text()
+    assert CUSTOMER.decode() not in text
+    at = len(text) // 3
+    receipt.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
+    assert clearspan(running, folder, *verify, status=None).returncode in (1, 2), "a changed receipt is refused"
+    receipt.write_text(text)
+    return matched
+
+
+def readme_cli(name: str) -> list[str]:
+    """The words of a `clearspan` command of the README, without the program."""
+    text = re.sub(r"\\\n", " ", (ROOT / "README.md").read_text())
+    found = re.search(rf"(?m)^\.venv/bin/clearspan ({name} .*)$", text)
+    assert found is not None
+    return shlex.split(found[1], comments=True)
+
+
+def clearspan(running: Running, folder: Path, *words: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command as a newcomer does, against the running server."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CLEARSPAN_")}
+    environ |= {"CLEARSPAN_URL": running.url, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "clearspan", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert status is None or done.returncode == status, done.stdout + done.stderr
+    return done

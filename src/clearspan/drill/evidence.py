@@ -21,7 +21,7 @@ class Sightings(NamedTuple):
     reads: dict[Sight, list[str]]  # → routes
     fragments: dict[str, list[str]]  # kind → places where a piece of a needle is left
 
-    def count(self, kind: str, where: str) -> int:
+    def count_of(self, kind: str, where: str) -> int:
         """How many needles of a kind were seen in `files` or `reads`."""
         found: dict[Sight, list[str]] = getattr(self, where)
         return sum(each == kind for each, _ in found)
@@ -34,7 +34,9 @@ class Sightings(NamedTuple):
 
 def sightings(found: Json) -> Sightings:
     """What one look saw, from what the witness handed back."""
-    files, reads, fragments = defaultdict(list), defaultdict(list), defaultdict(list)
+    files: defaultdict[Sight, list[str]] = defaultdict(list)
+    reads: defaultdict[Sight, list[str]] = defaultdict(list)
+    fragments: defaultdict[str, list[str]] = defaultdict(list)
     for told, hits in ((files, found["files"]["hits"]), (reads, (found["reads"] or {"hits": []})["hits"])):
         for place, name, writing in hits:
             kind, _, number = name.partition("/")

@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from google.protobuf.json_format import ParseDict
@@ -143,7 +144,7 @@ def _id_text(wire: str) -> IdText:
 
 
 def _otlp_trace(maker: Maker, shared: Shared, number: int, wire: str, start_ns: int) -> PlantedTrace:
-    text, id_text = (lambda name: maker.text(number, name)), _id_text(wire)
+    text, id_text = _texts(maker, number), _id_text(wire)
     trace_id = maker.id(number, "trace id", TRACE_ID_BYTES)
     customer = text("customer id")
     resource = {
@@ -201,7 +202,7 @@ def _span_head(maker: Maker, number: int, trace_id: bytes, id_text: IdText, star
 
 def _identity(maker: Maker, number: int, customer: str, shared: Shared) -> list[Json]:
     """Whose trace it is."""
-    text = lambda name: maker.text(number, name)  # noqa: E731 - a short name for a call that is made ten times
+    text = _texts(maker, number)
     tags = {"arrayValue": {"values": [{"stringValue": text("tag")}]}}
     return [
         _pair("user.id", customer),
@@ -219,7 +220,7 @@ def _identity(maker: Maker, number: int, customer: str, shared: Shared) -> list[
 
 def _call(maker: Maker, number: int) -> list[Json]:
     """What was asked of a model and what it said."""
-    text = lambda name: maker.text(number, name)  # noqa: E731 - as above
+    text = _texts(maker, number)
     call = {"type": "tool_call", "id": text("tool call id"), "name": text("tool"), "arguments": {"q": text("argument")}}
     asked = [{"role": "user", "parts": [{"type": "text", "content": text("input")}]}]
     said = [{"role": "assistant", "parts": [{"type": "text", "content": text("output")}, call]}]
@@ -260,7 +261,7 @@ def _link(maker: Maker, number: int, id_text: IdText) -> Json:
 
 def _log(maker: Maker, number: int, span: Json, at_ns: int) -> Json:
     """Two log records of a span: a text, and a map."""
-    text = lambda name: maker.text(number, name)  # noqa: E731 - as above
+    text = _texts(maker, number)
     body = {"kvlistValue": {"values": [_pair(maker.word(number, "log body key"), text("log body"))]}}
     both = {"timeUnixNano": str(at_ns), "traceId": span["traceId"], "spanId": span["spanId"]}
     records = [
@@ -272,7 +273,7 @@ def _log(maker: Maker, number: int, span: Json, at_ns: int) -> Json:
 
 
 def _respan_trace(maker: Maker, shared: Shared, number: int, wire: str, start_ns: int) -> PlantedTrace:
-    text = lambda name: maker.text(number, name)  # noqa: E731 - as above
+    text = _texts(maker, number)
     trace_id = maker.word(number, "trace id")
     root = _respan_span(maker, number, trace_id, start_ns)
     customer = text("customer id")
@@ -323,6 +324,11 @@ def _respan_span(maker: Maker, number: int, trace_id: str, start_ns: int) -> Jso
         "output": maker.text(number, "output"),
         maker.word(number, "attribute key"): maker.text(number, "attribute text"),
     }
+
+
+def _texts(maker: Maker, number: int) -> Callable[[str], str]:
+    """Field → a new needle of that trace as text."""
+    return partial(maker.text, number)
 
 
 def _pair(key: str, value: str) -> Json:

@@ -127,7 +127,7 @@ class Drill:
                 said + (f"; not {fields_told(missing)}" if missing else ""),
             )
         self.check_counts("before", len(self.planted))
-        shown = seen.count("gone", "reads")
+        shown = seen.count_of("gone", "reads")
         self.check("before: reads show needles of every trace", self.every_trace_is_read(seen), f"{shown:,} needles")
 
     def every_trace_is_read(self, seen: Sightings) -> bool:
