@@ -146,6 +146,7 @@ REFUSED: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"trace_ids": ["a"], "reason": "  "}, 400, "invalid_input", "reason"),
     ({"trace_ids": ["a"], "reason": "x" * 2001}, 400, "invalid_input", "reason"),
     ({"trace_ids": ["a"], "not_before": "soon"}, 400, "invalid_time", "not_before"),
+    ({"trace_ids": ["a"], "start_time": ""}, 400, "invalid_time", "start_time"),
     ({"trace_ids": ["a"], "start_time": 17}, 400, "invalid_input", "start_time"),
     ({"trace_ids": ["a"], "start_time": "2026-01-02", "end_time": "2026-01-01"}, 400, "invalid_time", "end_time"),
     ({"trace_ids": ["a"], "project": "nowhere"}, 404, "project_not_found", "project"),
@@ -265,6 +266,9 @@ def test_a_failed_deletion_can_be_tried_again(three: Wire, monkeypatch: pytest.M
     assert (told["state"], told["problem"]) == ("failed", "survivors:span")
     assert (told["traces"]["failed"], told["counts"]["span"]["remaining"]) == (1, 1)
     assert told["links"]["retry"].endswith("/retry")
+    assert "cancel" not in told["links"]
+    refused(three.post(f"/v1/deletions/{told['id']}/cancel"), 409, "purge_begun")
+    refused(three.get(f"/v1/deletions/{told['id']}/receipt"), 409, "receipt_not_ready")
     monkeypatch.undo()
     assert three.post(told["links"]["retry"], {}).status_code == 202
     assert until(three, told["id"], "verified")["traces"]["failed"] == 0

@@ -16,6 +16,8 @@ from clearspan.api.errors import dump_json
 from clearspan.model.errors import Overloaded
 
 STREAMS_MAX: Final = 100
+KEY_STREAMS_MAX: Final = 25
+"""Of one API key, so that no tenant can take them all."""
 LOOK_S: Final = 0.2
 HEARTBEAT_S: Final = 15.0
 LIFETIME_S: Final = 3600.0
@@ -48,6 +50,7 @@ Moves = Callable[[str, int], Awaitable[list[tuple[int, dict[str, Any]]]]]
 @dataclass(eq=False, slots=True)
 class _Stream:
     deletion_id: str
+    key_id: str
     latest: Sight
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -61,6 +64,7 @@ class EventHub:
         moves: Moves,
         *,
         streams_max: int = STREAMS_MAX,
+        key_streams_max: int = KEY_STREAMS_MAX,
         look_s: float = LOOK_S,
         heartbeat_s: float = HEARTBEAT_S,
         lifetime_s: float = LIFETIME_S,
@@ -73,6 +77,7 @@ class EventHub:
         self._look = look
         self._moves = moves
         self._streams_max = streams_max
+        self._key_streams_max = key_streams_max
         self._look_s = look_s
         self._heartbeat_s = heartbeat_s
         self._lifetime_s = lifetime_s
@@ -93,22 +98,27 @@ class EventHub:
         if self._watching is not None:
             self._watching.cancel()
 
-    def stream(self, deletion_id: str, now: Sight, seen: Mark | None) -> AsyncIterator[bytes]:
+    def stream(self, deletion_id: str, key_id: str, now: Sight, seen: Mark | None) -> AsyncIterator[bytes]:
         """The events of a deletion until it ends: text of `text/event-stream`.
 
         Args:
+            key_id: who watches.
             seen: the last event that the client has.
         Raises:
-            Overloaded: too many streams are open.
+            Overloaded: too many streams are open, in all or of this key.
         """
-        if self._is_closed or len(self._streams) >= self._streams_max:
+        if self._is_closed or self._is_full(key_id):
             raise Overloaded("Too many event streams are open; ask for the deletion itself instead.", retry_after_s=5)
-        return self._events(_Stream(deletion_id, now), seen or Mark(-1, -1))
+        return self._events(_Stream(deletion_id, key_id, now), seen or Mark(-1, -1))
+
+    def _is_full(self, key_id: str) -> bool:
+        of_key = sum(stream.key_id == key_id for stream in self._streams)
+        return len(self._streams) >= self._streams_max or of_key >= self._key_streams_max
 
     async def _events(self, stream: _Stream, seen: Mark) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._lifetime_s
-        if len(self._streams) >= self._streams_max:
+        if self._is_full(stream.key_id):
             return  # others were faster; the client comes back
         self._streams.add(stream)  # not before: of a stream that is never begun, nobody would hear the end
         try:

@@ -38,7 +38,8 @@ async def watch_deletion(request: Request) -> Response:
     """
     services = services_of(request)
     inputs.check_query(request.query_params)
-    bounds = await services.reads.run(bounds_of, services, principal_of(request))
+    principal = principal_of(request)
+    bounds = await services.reads.run(bounds_of, services, principal)
     status = await services.reads.run(permitted, services, bounds, request.path_params["deletion_id"])
     now = sight_of(status, services.clock.now_ns())
     seen = parse_mark(request.headers.get("last-event-id"))
@@ -47,7 +48,7 @@ async def watch_deletion(request: Request) -> Response:
         return Response(status_code=204, headers=headers)
     if is_head(request):
         return Response(headers=headers, media_type=EVENT_STREAM)
-    events = services.events.stream(status.job.deletion_id, now, seen)
+    events = services.events.stream(status.job.deletion_id, principal.key_id, now, seen)
     return StreamingResponse(events, headers=headers, media_type=EVENT_STREAM)
 
 

@@ -100,9 +100,13 @@ def read_count(body: Mapping[str, Any], key: str) -> int | None:
 
 
 def read_time(values: Mapping[str, Any], key: str) -> int | None:
-    """An ISO 8601 time as Unix nanoseconds. Raises InvalidTime, or InvalidInput for what is no text."""
+    """An ISO 8601 time as Unix nanoseconds; an empty text is none, and not the same as saying nothing.
+
+    Raises:
+        InvalidTime, or InvalidInput for what is no text.
+    """
     value = values.get(key)
-    if value is None or value == "":
+    if value is None:
         return None
     if not isinstance(value, str):
         raise _wrong(key, "an ISO 8601 time as text")

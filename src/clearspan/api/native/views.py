@@ -72,7 +72,7 @@ def deletion_json(
         "parent_id": job.parent_id,
         "child_id": _child_id(job, progress),
         "receipt_url": f"{path}/receipt" if has_receipt else None,
-        "links": _links(job),
+        "links": _links(job, progress),
     }
 
 
@@ -255,10 +255,10 @@ def _child_id(job: DeletionJob, progress: DeletionProgress | None) -> str | None
     return job.child_id or (progress.child_id if progress else None)
 
 
-def _links(job: DeletionJob) -> Json:
+def _links(job: DeletionJob, progress: DeletionProgress | None) -> Json:
     path = path_of(job.deletion_id)
     links = {"self": path, "events": f"{path}/events", "tombstones": f"{path}/tombstones"}
-    if job.state in _BEFORE_PURGE and not job.purged:
+    if job.state in _BEFORE_PURGE and not (progress and progress.batches):
         links["cancel"] = f"{path}/cancel"
     if job.state is DeletionState.FAILED:
         links["retry"] = f"{path}/retry"

@@ -47,7 +47,8 @@ _ERRORS: dict[str, str] = {
     "401": "No API key, or one that is unknown, revoked or expired.",
     "403": "The key lacks the scope, or belongs to another environment.",
     "404": "Nothing is there under that id.",
-    "422": "More traces match than one request may delete. Nothing was deleted.",
+    "409": "A hold keeps the trace, or the idempotency key stands for another request. Nothing was deleted.",
+    "422": "A guard refused: too many matches, an implicit window, the key's policy. Nothing was deleted.",
     "503": "The server cannot take more just now; see Retry-After.",
 }
 
@@ -156,6 +157,13 @@ _WINDOW = [
 ]
 _ENVIRONMENT = [_query("environment", {"type": "string"}, "Only traces of this environment.")]
 _TRACE_ID = [_path("trace_unique_id")]
+_DELETE_HEADERS = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("Idempotency-Key", "A repeat under the same key gets the first deletion's answer."),
+        ("Clearspan-Reason", "Why; some keys must say it. Erased with the traces."),
+    )
+]
 
 LIST: Json = {
     "parameters": [
@@ -177,14 +185,14 @@ LIST: Json = {
     "responses": _responses(_PAGE, "400", "401", "403"),
 }
 BULK_DELETE: Json = {
-    "parameters": [*_WINDOW, *_ENVIRONMENT],
+    "parameters": [*_WINDOW, *_ENVIRONMENT, *_DELETE_HEADERS],
     "requestBody": _body(bulk_delete=True, is_required=True),
-    "responses": _responses(_DELETED, "400", "401", "403", "422", "503"),
+    "responses": _responses(_DELETED, "400", "401", "403", "409", "422", "503"),
 }
 RETRIEVE: Json = {"parameters": _TRACE_ID, "responses": _responses(_DETAIL, "401", "403", "404")}
 DELETE: Json = {
-    "parameters": [*_TRACE_ID, *_WINDOW, *_ENVIRONMENT],
-    "responses": _responses(_DELETED, "400", "401", "403", "503"),
+    "parameters": [*_TRACE_ID, *_WINDOW, *_ENVIRONMENT, *_DELETE_HEADERS],
+    "responses": _responses(_DELETED, "400", "401", "403", "409", "422", "503"),
 }
 _SHARE = _object({"trace_unique_id": {"type": "string"}, "is_public": {"type": "boolean"}})
 SHARE: Json = {
