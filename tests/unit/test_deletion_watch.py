@@ -179,6 +179,8 @@ def test_reasons_of_being_overdue(world: World) -> None:
     assert why(1, state=S.BLOCKED, problem="uncounted:span") == "blocked:uncounted:span"
     assert why(1, state=S.BLOCKED, problem="held", waiting=True) is None
     assert why(10**6, state=S.VERIFIED) is None
+    failing = Task(replace(job, state=S.BLOCKED, problem="held"), attempts=3)
+    assert why_overdue(failing, now_ns, 0.0) == "held_remainder_failing"
 
 
 def test_a_long_reader_holds_up_nobody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
