@@ -258,9 +258,14 @@ class Drill:
         """Delete the neighbours as well: a drill on a running server leaves nothing but its ledger entries."""
         ids = [trace.trace_id for trace in self.neighbours]
         start, end = self.bounds()
-        body = {"trace_ids": ids, "start_time": start, "end_time": end, "expected_count": len(ids)}
-        self.api.call("POST", "/v1/deletions", body)
-        self.check("the neighbours are deleted at the end", not self.count(self.kept_shared), f"{len(ids)} traces")
+        body = {"trace_ids": ids, "start_time": start, "end_time": end, "expected_count": len(ids), "wait": "verified"}
+        state = self.api.call("POST", "/v1/deletions", body)["state"]
+        left = leftovers(self.look("cleaned up", reads=False), "kept", self.kept.needles)
+        self.check(
+            "the neighbours are deleted at the end",
+            state == "verified" and not left and not self.count(self.kept_shared),
+            f"{len(ids)} traces, {state}" + (f"; {len(left)} needles left" if left else ""),
+        )
 
     def report(self, *, is_own_server: bool) -> DrillReport:
         return DrillReport(
