@@ -8,6 +8,7 @@ import pytest
 from native import by_customer, create, later, preview, refused, until
 
 from clearspan.catalog import KeyPolicy, KeyScope
+from clearspan.deletion.targets import NAMES
 from clearspan.testing.wire import SECOND_NS, Wire, iso
 
 
@@ -33,6 +34,8 @@ def test_a_deletion_by_filter(three: Wire) -> None:
     assert told["counts"]["span"] == {
         "planned": 2, "hidden": 2, "already_absent": 0, "held": 0, "purged": 2, "failed": 0, "remaining": 0,
     }  # fmt: skip
+    assert list(told["counts"]) == list(NAMES)
+    assert told["counts"]["share"]["purged"] == told["counts"]["share"]["remaining"] == 0
     assert told["effective_window"]["source"] == "request"
     assert told["scope"] == ["customer_identifier:equals:1"]
     assert (told["reason"], told["alarm"], told["problem"], told["projects"]) == (None, None, None, ["default"])

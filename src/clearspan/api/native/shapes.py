@@ -124,7 +124,7 @@ _OUTCOMES = closed(
 )
 _TARGET = closed(
     {
-        "planned": COUNT,
+        "planned": told(MAYBE_COUNT, "Null: not counted beforehand."),
         "hidden": MAYBE_COUNT,
         "already_absent": MAYBE_COUNT,
         "held": MAYBE_COUNT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,7 @@ from clearspan.deletion.job import DeletionJob
 from clearspan.deletion.preview import Preview
 from clearspan.deletion.records import KIND
 from clearspan.deletion.state import DeletionState
+from clearspan.deletion.targets import NAMES
 from clearspan.deletion.watch import DeletionStatus
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
@@ -125,7 +126,7 @@ def preview_json(preview: Preview, bounds: Bounds, window: EffectiveWindow, *, w
         "effective_window": window_json(window),
         "projects": bounds.project_names(plan.request.scope.project_ids),
         "traces": {"matched": len(plan.traces), "held": preview.held_traces},
-        "counts": {target: {"planned": rows} for target, rows in plan.planned.items()},
+        "counts": {target: {"planned": plan.planned[target]} for target in targets_of(plan.planned)},
         "holds": [{"id": hold_id, "traces": traces} for hold_id, traces in sorted(preview.held.items())],
         "by_day": dict(sorted(preview.by_day.items())),
         "by_project": {bounds.names.get(number, str(number)): n for number, n in sorted(preview.by_project.items())},
@@ -222,7 +223,8 @@ def _counts(job: DeletionJob, progress: DeletionProgress | None) -> Json:
     of what was planned, for counting it apart would walk every row once more."""
     purged = job.purged or (progress.purged if progress else {})
     out: Json = {}
-    for target, planned in job.planned.items():
+    for target in targets_of(job.planned, purged, job.remaining):
+        planned = job.planned.get(target)
         part = {name: _part(job, target, planned, traces) for name, traces in _outcomes(job).items()}
         gone, left = purged.get(target), job.remaining.get(target)
         if left is None and part["hidden"] is not None and gone is not None:
@@ -232,12 +234,18 @@ def _counts(job: DeletionJob, progress: DeletionProgress | None) -> Json:
     return out
 
 
+def targets_of(*counts: Mapping[str, int | None]) -> list[str]:
+    """The targets to tell of, in the registry's order; what a store counts beside them only where it is not zero."""
+    told = {target for each in counts for target, rows in each.items() if target in NAMES or rows}
+    return sorted(told, key=lambda target: (NAMES.index(target) if target in NAMES else len(NAMES), target))
+
+
 def _outcomes(job: DeletionJob) -> dict[str, int | None]:
     return {"hidden": job.hidden, "already_absent": job.already_absent, "held": job.held}
 
 
-def _part(job: DeletionJob, target: str, planned: int, traces: int | None) -> int | None:
-    if traces is None:
+def _part(job: DeletionJob, target: str, planned: int | None, traces: int | None) -> int | None:
+    if traces is None or planned is None:
         return None
     if target == "trace" or planned == 0:
         return min(traces, planned)
