@@ -64,7 +64,7 @@ class Server:
             ("POST", "/v1/deletions"): deletion("hidden"),
             ("GET", DELETION): [deletion("hidden"), deletion("purged"), deletion("verified")],
             ("GET", f"{DELETION}/receipt"): {"id": "del_1", "receipt": "a.b.c", "payload": {"ledger": {"size": 4}}},
-            ("GET", "/v1/ledger/keys"): {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "x", "created_at": "then"}]},
+            ("GET", "/v1/ledger/keys"): {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "x"}], "validity": {}},
             ("GET", "/v1/ledger/head"): {"head": "h.e.ad", "size": 5},
             ("GET", "/v1/ledger/consistency"): {"old_size": 4, "size": 5, "path": []},
         }
@@ -123,7 +123,7 @@ def test_a_script_previews_executes_that_plan_waits_and_keeps_the_receipt(server
     ]
     papers = json.loads(Path("receipt-del_1.json").read_text())
     assert (papers["receipt"], papers["head"], papers["consistency"]["size"]) == ("a.b.c", "h.e.ad", 5)
-    assert papers["keys"] == [{"kty": "OKP", "crv": "Ed25519", "x": "x"}], "nothing but the key itself"
+    assert papers["keys"] == [{"kty": "OKP", "crv": "Ed25519", "x": "x"}], "as `verify --key` reads them"
     assert "3 of 3 matched traces are erased." in ran.stdout
     assert "clearspan verify receipt-del_1.json" in ran.stdout
     assert "\x1b" not in ran.stdout, "what traces say does not move the cursor"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ import typer
 from clearspan.catalog import ALL_SCOPES, ApiKey, Catalog, KeyPolicy, KeyScope
 from clearspan.catalog.access import PPM
 from clearspan.catalog.database import FILE_NAME
+from clearspan.cli.output import JsonOption, print_json, print_table
 from clearspan.model.clock import datetime_from_ns, ns_from_datetime
 from clearspan.model.errors import ClearspanError, InvalidInput, NotFound
 from clearspan.settings import load_settings
@@ -27,7 +26,6 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="Data directory; else from the settings.", show_default=False)
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 _SPAN = re.compile(r"([1-9]\d{0,5})([smhdw])")
 _SPAN_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -220,19 +218,6 @@ def describe_key(key: ApiKey, project_names: dict[int, str]) -> dict[str, Any]:
         "expires_at": _time(key.expires_at_ns),
         "revoked_at": _time(key.revoked_at_ns),
     }
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
-
-
-def print_table(headings: list[str], rows: list[list[str]]) -> None:
-    """Rows in columns as wide as they need: nothing is cut, so that ids can be copied out of a pipe."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in [headings, *rows]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _project_id(catalog: Catalog, org_id: int, name: str) -> int:

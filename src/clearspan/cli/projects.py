@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from clearspan.catalog import Project
-from clearspan.cli.keys import ConfigOption, DataOption, JsonOption, open_catalog, print_json, print_table
+from clearspan.cli.keys import ConfigOption, DataOption, open_catalog
+from clearspan.cli.output import JsonOption, print_json, print_table
 from clearspan.model.clock import datetime_from_ns
 
 app = typer.Typer(help="List and make projects, also while the server runs.", no_args_is_help=True)

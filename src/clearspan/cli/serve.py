@@ -31,7 +31,7 @@ SWITCH_S = 0.0005
 """How long a thread may hold the interpreter lock while another wants it. The default of 5 ms is paid for every row
 that a reader steps over and every piece that is sent to the writer while a large body is being decoded."""
 GC_THRESHOLDS = (20_000, 20, 20)
-"""Decoding a body makes thousands of tuples and no cycle. The default of 700 costs a twentieth of the processor time."""
+"""Decoding a body makes thousands of tuples and no cycle. The default of 700 costs a twentieth of the time."""
 _log = logging.getLogger("clearspan.serve")
 
 

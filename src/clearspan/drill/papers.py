@@ -19,7 +19,6 @@ Get = Callable[[str], Any]
 """Path with its query → the JSON there."""
 
 VERSION = "clearspan-papers/1"
-JWK_MEMBERS = ("kty", "crv", "x", "kid", "alg", "use", "key_ops")
 PAGE = 200
 
 
@@ -38,7 +37,7 @@ def fetch_papers(get: Get, deletion_id: str) -> Json:
         "version": VERSION,
         "receipt": told["receipt"],
         "payload": told["payload"],
-        "keys": [{name: key[name] for name in JWK_MEMBERS if name in key} for key in keys],
+        "keys": keys,
         "head": head["head"],
         "consistency": consistency,
     }
