@@ -62,6 +62,7 @@ def ingest_until_full(store: SqliteStore) -> int:
     raise AssertionError("the disk never got full")
 
 
+@pytest.mark.promise("P5", "F5")
 @pytest.mark.parametrize("staged", [False, True])
 def test_a_deletion_ends_on_a_full_disk(tmp_path: Path, big: disk.SmallDisk, staged: bool) -> None:
     store = open_filled(tmp_path, reserve=2 * MIB)
@@ -78,6 +79,7 @@ def test_a_deletion_ends_on_a_full_disk(tmp_path: Path, big: disk.SmallDisk, sta
     assert fsck.check(tmp_path).violations == []
 
 
+@pytest.mark.promise("P5", "F5")
 def test_without_a_reserve_it_fails_whole_and_goes_on_later(tmp_path: Path, big: disk.SmallDisk) -> None:
     store = open_filled(tmp_path)
     big.size = used_bytes(tmp_path)
@@ -92,6 +94,7 @@ def test_without_a_reserve_it_fails_whole_and_goes_on_later(tmp_path: Path, big:
     assert fsck.check(tmp_path).violations == []
 
 
+@pytest.mark.promise("P5", "F5")
 def test_ingest_stops_first_and_a_deletion_makes_room(tmp_path: Path, big: disk.SmallDisk) -> None:
     store = open_filled(tmp_path, reserve=MIB, floor=3 * MIB)
     big.size = used_bytes(tmp_path) + 4 * MIB
@@ -145,6 +148,7 @@ def test_the_writer_keeps_a_reserve_without_being_asked(tmp_path: Path, big: dis
     del big
 
 
+@pytest.mark.promise("P5", "F5")
 def test_the_writer_process_lives_through_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a process of its own, started on a small disk: it refuses, deletes, and takes writes again."""
     monkeypatch.setenv(disk.VARIABLE, str(12 * MIB))

@@ -14,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from clearspan.store.sqlite import fsck
+from promises.plugin import PromiseFixture
 
 from .live import Live, start
 
@@ -133,9 +134,11 @@ def one_round(data: Path, oracle: Oracle, seed: int, *, fault: str | None = None
 
 
 @pytest.mark.parametrize("rounds", [ROUNDS_SHORT, pytest.param(ROUNDS_LONG, marks=pytest.mark.long)])
-def test_a_killed_server_keeps_what_it_acknowledged(tmp_path: Path, rounds: int) -> None:
-    oracle = Oracle()
-    starts = [one_round(tmp_path / "data", oracle, SEED + number) for number in range(rounds)]
+def test_a_killed_server_keeps_what_it_acknowledged(tmp_path: Path, promise: PromiseFixture, rounds: int) -> None:
+    oracle, counter, starts = Oracle(), promise("P1", "F1"), []
+    for number in range(rounds):
+        with counter.run(SEED + number):
+            starts.append(one_round(tmp_path / "data", oracle, SEED + number))
     acknowledged = sum(map(len, oracle.acknowledged.values()))
     print(f"{rounds} kills, {acknowledged} spans acknowledged, worst start {max(starts):.2f} s")
     assert acknowledged > 100 * rounds, "the load was too light to mean anything"
@@ -143,9 +146,12 @@ def test_a_killed_server_keeps_what_it_acknowledged(tmp_path: Path, rounds: int)
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
-def test_a_writer_that_dies_at_a_point_loses_nothing(tmp_path: Path, point: str, rounds: int) -> None:
-    oracle = Oracle()
+def test_a_writer_that_dies_at_a_point_loses_nothing(
+    tmp_path: Path, promise: PromiseFixture, point: str, rounds: int
+) -> None:
+    oracle, counter = Oracle(), promise("P1", "F1")
     for number in range(rounds):
         visit = random.Random(f"{SEED}/{point}/{number}").randint(1, 30)
-        one_round(tmp_path / "data", oracle, SEED + number, fault=f"{point}:{visit}:kill")
+        with counter.run(f"{SEED}/{point}/{number}"):
+            one_round(tmp_path / "data", oracle, SEED + number, fault=f"{point}:{visit}:kill")
     assert oracle.acknowledged

@@ -118,12 +118,14 @@ def check_history(history: Sequence[list[TraceBatch] | DeletionRequest], point: 
         assert catalog.unfinished_deletions() == []
 
 
+@pytest.mark.promise("P6", "F13", runs=SHORT_RUN["examples"])
 @given(steps)
 @settings(max_examples=SHORT_RUN["examples"], **QUIET)  # type: ignore[arg-type]
 def test_deleted_is_what_was_asked_for_and_nothing_else(history: list[Any]) -> None:
     check_history(history)
 
 
+@pytest.mark.promise("P6", "F13", runs=LONG_RUN["examples"])
 @pytest.mark.long
 @given(steps)
 @settings(max_examples=LONG_RUN["examples"], **QUIET)  # type: ignore[arg-type]
@@ -143,6 +145,7 @@ def test_the_same_over_crashes(history: list[Any], point: str) -> None:
     check_history(history, point)
 
 
+@pytest.mark.promise("P6", "F12", runs=SHORT_RUN["examples"])
 @given(st.lists(make.batches(), min_size=1, max_size=8), make.filters(), make.filters())
 @settings(max_examples=SHORT_RUN["examples"], **QUIET)  # type: ignore[arg-type]
 def test_of_two_overlapping_deletions_each_trace_is_counted_once(
@@ -201,10 +204,12 @@ def race(seed: int) -> Counter[str]:
     return tally
 
 
+@pytest.mark.promise("P4 P6 P7", "F11", runs=SHORT_RUN["rounds"])
 def test_writers_that_race_a_deletion_bring_nothing_back() -> None:
     assert sum((race(seed) for seed in range(SHORT_RUN["rounds"])), Counter[str]()).total() > 0
 
 
+@pytest.mark.promise("P4 P6 P7", "F11", runs=LONG_RUN["rounds"])
 @pytest.mark.long
 def test_writers_that_race_many_deletions_bring_nothing_back() -> None:
     total = sum((race(seed) for seed in range(LONG_RUN["rounds"])), Counter[str]())

@@ -241,6 +241,7 @@ def compare(seed: int, filters: int, traces: int) -> tuple[int, int]:
     return some, every
 
 
+@pytest.mark.promise("P3 P6", "F13", runs=SHORT_RUN["filters"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_sql_and_oracle_agree(seed: int) -> None:
     some, every = compare(seed, **SHORT_RUN)
@@ -248,6 +249,7 @@ def test_sql_and_oracle_agree(seed: int) -> None:
     assert some - every > SHORT_RUN["filters"] // 3
 
 
+@pytest.mark.promise("P3 P6", "F13", runs=LONG_RUN["filters"])
 @pytest.mark.long
 def test_sql_and_oracle_agree_at_length() -> None:
     started = time.monotonic()

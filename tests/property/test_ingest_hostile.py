@@ -118,6 +118,7 @@ def damage(name: str, decode: Decode, rounds: int) -> None:
             raise AssertionError(f"seed {name} {seed}") from error
 
 
+@pytest.mark.promise("P10", "F14")
 @pytest.mark.parametrize(("name", "decode"), [*SAMPLES, ("legacy", decode_respan_json)])
 def test_damaged_recordings_raise_only_our_errors(name: str, decode: Decode) -> None:
     damage(name, decode, FLIPS)
@@ -134,12 +135,14 @@ def test_damage_that_once_went_wrong(name: str, seed: int) -> None:
     assert survives(dict(SAMPLES)[name], flip(sample(name), random.Random(f"{name} {seed}"))) is not None
 
 
+@pytest.mark.promise("P10", "F14")
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "decode"), [*SAMPLES, ("legacy", decode_respan_json)])
 def test_damaged_recordings_raise_only_our_errors_long(name: str, decode: Decode) -> None:
     damage(name, decode, FLIPS_LONG)
 
 
+@pytest.mark.promise("P10", "F14", runs=100)
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_random_bytes_raise_only_our_errors(body: bytes) -> None:
@@ -149,6 +152,7 @@ def test_random_bytes_raise_only_our_errors(body: bytes) -> None:
         survives(decode, body)
 
 
+@pytest.mark.promise("P10", "F14", runs=100)
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "zstd", "identity"]))
 def test_random_bytes_never_unpack_wrongly(body: bytes, encoding: str) -> None:
     try:
@@ -170,6 +174,7 @@ span_keys = st.sampled_from([
 ])  # fmt: skip
 
 
+@pytest.mark.promise("P10", "F14", runs=100)
 @given(st.dictionaries(span_keys, json_values, max_size=8))
 @settings(deadline=None)
 def test_spans_of_random_json_raise_only_our_errors(fields: dict[str, Any]) -> None:
@@ -214,6 +219,7 @@ def test_any_bytes_as_an_attribute_read_as_protobuf_reads_them(tail: bytes, size
     assert repr(any_scalar(raw, size + 2)) == repr(getattr(value, which) if scalar else None)
 
 
+@pytest.mark.promise("P10", "F14", runs=100)
 @given(json_values)
 def test_messages_and_metadata_take_anything(value: Any) -> None:
     for message in parse_messages(value):

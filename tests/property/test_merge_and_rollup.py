@@ -74,12 +74,14 @@ arrivals = st.lists(spans(), min_size=1, max_size=24).map(distinct_contents)
 log_lists = st.lists(logs, max_size=4, unique_by=lambda log: log.log_hash)
 
 
+@pytest.mark.promise("P2", "F9 F10", runs=SHUFFLES)
 @given(arrivals, log_lists, st.integers(0, 2**32))
 @settings(max_examples=SHUFFLES, deadline=None)
 def test_order_and_repeats_change_nothing(arrived: list[Span], logged: list[LogRecord], seed: int) -> None:
     assert_order_free(arrived, logged, seed)
 
 
+@pytest.mark.promise("P2", "F9 F10", runs=SHUFFLES_LONG)
 @pytest.mark.long
 @given(arrivals, log_lists, st.integers(0, 2**32))
 @settings(max_examples=SHUFFLES_LONG, deadline=None)

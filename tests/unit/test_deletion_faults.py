@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,24 @@ def test_armed_only_inside_the_block() -> None:
             with pytest.raises(faults.Crash):
                 faults.fault("y")
     faults.fault("y")
+
+
+def test_points_are_armed_and_released_while_the_process_runs(tmp_path: Path) -> None:
+    with faults.armed(f"@{tmp_path}"):
+        faults.fault("p")
+        (tmp_path / "p").write_text("2:raise")
+        faults.fault("p")
+        with pytest.raises(faults.FaultInjected):
+            faults.fault("p")
+        assert (tmp_path / "p.fired").exists()
+        faults.fault("p")  # fires once
+        (tmp_path / "q").write_text("1:pause")
+        paused = threading.Thread(target=faults.fault, args=("q",))
+        paused.start()
+        give_up_at = time.monotonic() + 10
+        while not (tmp_path / "q.fired").exists():
+            assert time.monotonic() < give_up_at
+        assert paused.is_alive()
+        (tmp_path / "q.fired").unlink()
+        paused.join(10)
+        assert not paused.is_alive()
