@@ -146,3 +146,14 @@ def test_a_deletion_of_nothing_but_held_traces_is_refused(two: Wire) -> None:
     two.send("DELETE", kept["links"]["self"])
     assert sorted(two.list_ids()) == ["a", "b", "c"]
     assert create(two, {"trace_ids": ["a", "b"]})["traces"]["hidden"] == 2
+
+
+def test_holds_are_not_looked_up_without_bound(two: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = hold(two, trace_ids=["a"])
+    parent = create(two, by_customer(two))
+    monkeypatch.setattr("clearspan.api.native.deletions.BLOCKED_BY_TRACES_MAX", 0)
+    child = two.get(f"/v1/deletions/{parent['child_id']}").json()
+    assert (child["waits_for"], child["blocked_by"]) == ("held", None)
+    assert [each["blocked_by"] for each in two.get("/v1/deletions").json()["data"]] == [None, []]
+    two.send("DELETE", kept["links"]["self"])
+    until(two, parent["child_id"], "verified")

@@ -22,6 +22,8 @@ from clearspan.deletion.state import DeletionState
 from clearspan.deletion.watch import DeletionStatus
 from clearspan.model.errors import InvalidInput
 
+BLOCKED_BY_TRACES_MAX = 100_000
+"""Held traces whose holds one answer looks up, at 10 µs each; of more it does not say which holds they are."""
 LIST_KEYS = frozenset({"state", "project", "requested_by", "start_time", "end_time", "limit", "cursor"})
 
 
@@ -99,12 +101,9 @@ async def list_deletions(request: Request) -> Response:
     )
 
     def read() -> Json:
-        page, alarms = services.deleter.list_deletions(asked), alarms_of(services)
+        page, teller = services.deleter.list_deletions(asked), _Teller(services, bounds)
         seen = [services.deleter.status(job.deletion_id) for job in page.jobs if bounds.sees(job)]
-        return {
-            "data": [_told_json(services, bounds, status, alarms) for status in seen],
-            "next_cursor": page.next_cursor,
-        }
+        return {"data": [teller.tell(status) for status in seen], "next_cursor": page.next_cursor}
 
     return json_reply(await services.reads.run(read))
 
@@ -170,27 +169,38 @@ def state_headers(job: DeletionJob) -> dict[str, str]:
 async def _told(services: Services, bounds: Bounds, deletion_id: str, status: int = 200) -> Response:
     def read() -> tuple[DeletionStatus, Json]:
         found = permitted(services, bounds, deletion_id)
-        return found, _told_json(services, bounds, found, alarms_of(services))
+        return found, _Teller(services, bounds).tell(found)
 
     found, told = await services.reads.run(read)
     return json_reply(told, status, state_headers(found.job))
 
 
-def _told_json(services: Services, bounds: Bounds, status: DeletionStatus, alarms: dict[str, str]) -> Json:
-    job = status.job
-    is_held = job.state is DeletionState.BLOCKED and job.problem == HELD
-    return deletion_json(
-        status,
-        bounds,
-        services.clock.now_ns(),
-        alarm=alarms.get(job.deletion_id),
-        blocked_by=sorted(services.deleter.blocked_by(job.deletion_id)) if is_held else (),
-    )
+class _Teller:
+    """Deletions as JSON, for one answer. Blocks."""
 
+    def __init__(self, services: Services, bounds: Bounds) -> None:
+        self._services = services
+        self._bounds = bounds
+        self._alarms = dict(services.deleter.overdue())
+        self._traces_left = BLOCKED_BY_TRACES_MAX
 
-def alarms_of(services: Services) -> dict[str, str]:
-    """Deletions that somebody should look at, and why."""
-    return dict(services.deleter.overdue())
+    def tell(self, status: DeletionStatus) -> Json:
+        """One of them."""
+        return deletion_json(
+            status,
+            self._bounds,
+            self._services.clock.now_ns(),
+            alarm=self._alarms.get(status.job.deletion_id),
+            blocked_by=self._blocked_by(status.job),
+        )
+
+    def _blocked_by(self, job: DeletionJob) -> list[str] | None:
+        if job.state is not DeletionState.BLOCKED or job.problem != HELD:
+            return []
+        if job.matched > self._traces_left:
+            return None
+        self._traces_left -= job.matched
+        return sorted(self._services.deleter.blocked_by(job.deletion_id))
 
 
 def _states(text: str | None) -> tuple[DeletionState, ...]:

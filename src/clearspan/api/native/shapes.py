@@ -160,7 +160,11 @@ DELETION = closed(
         "times": map_of(MAYBE_TIME, "When each state was last entered."),
         "late_refused": told(COUNT, "Late spans and log records that its tombstones refused."),
         "waits_for": {"type": ["string", "null"], "enum": ["held", "not_before", None]},
-        "blocked_by": told(list_of(TEXT), "Holds that keep what it waits for."),
+        "blocked_by": {
+            "type": ["array", "null"],
+            "items": TEXT,
+            "description": "Holds that keep what it waits for; null where that is more than 100,000 traces.",
+        },
         "parent_id": told(MAYBE_TEXT, "The deletion whose held remainder this one is."),
         "child_id": told(MAYBE_TEXT, "The deletion of what holds kept of this one."),
         "receipt_url": MAYBE_TEXT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -36,13 +36,13 @@ def deletion_json(
     now_ns: int,
     *,
     alarm: str | None = None,
-    blocked_by: Sequence[str] = (),
+    blocked_by: list[str] | None,
 ) -> Json:
     """A deletion on the wire. `traces` counts traces, `counts` rows by target; null: not known (yet).
 
     Args:
         alarm: why somebody should look at it.
-        blocked_by: the holds that keep what it waits for.
+        blocked_by: the holds that keep what it waits for; None: too many traces to tell.
     """
     job, progress = status
     path = path_of(job.deletion_id)
@@ -69,7 +69,7 @@ def deletion_json(
         "times": {state: render_ns(at) for state, at in job.times_ns.items()},
         "late_refused": progress.late_refused if progress else 0,
         "waits_for": status.waits_for(now_ns),
-        "blocked_by": list(blocked_by),
+        "blocked_by": blocked_by,
         "parent_id": job.parent_id,
         "child_id": _child_id(job, progress),
         "receipt_url": f"{path}/receipt" if has_receipt else None,
