@@ -66,7 +66,7 @@ def scan_all(folder: Path, find: Find) -> Scan:
 
     Databases are opened as readers: they may be in use. A file that vanishes meanwhile was not there; one that
     cannot be read is named in `unreadable`.
-    Cost: about a minute a GiB with the drill's needles, and the unpacking of every frame.
+    Cost: with the drill's needles about three minutes a GiB on two busy cores, half of it for the tables; 110 MiB.
     """
     scan = Scan()
     scan_files(folder, find, scan)
