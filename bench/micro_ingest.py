@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from clearspan.ingest.detail import decode_span, input_output, searchable_text
 from clearspan.ingest.origin import Origin
@@ -34,7 +35,7 @@ SPANS_PER_TRACE = 10
 
 def make_body() -> bytes:
     """An export request of 512 spans of about 2 KB."""
-    recorded = []
+    recorded: list[Span] = []
     for path in sorted(RECORDINGS.glob("*/*-traces.pb")):
         request = ExportTraceServiceRequest.FromString(path.read_bytes())
         for group in request.resource_spans:
