@@ -151,6 +151,21 @@ def test_the_scan_sees_every_needle_of_a_store_that_was_not_deleted(planted: tup
     assert len(raw | whole) > 0.9 * len(current)
 
 
+def test_an_environment_that_a_trace_had_once_goes_with_it(tmp_path: Path) -> None:
+    """A later root may say another environment: the counter of the first one must not keep its name."""
+    first, second = needle_of(b"first-env-00"), needle_of(b"second-env-0")
+    store = open_local_store(tmp_path)
+    for span_id, parent, environment in (("child", "root", first), ("root", None, second)):
+        item = make_span(span_id, parent=parent, context=SpanContext(environment=environment))
+        store.writer.submit([make_batch("t", [item])], 1).result()
+    with store.reader.snapshot() as conn:
+        assert conn.execute("SELECT environment, traces FROM trace_count").fetchall() == [(second, 1)]
+    delete(store, ["t"])
+    assert scan_folder(tmp_path, {first, second}) == []
+    store.close()
+    assert fsck.check(tmp_path).violations == []
+
+
 def test_sealed_text_signatures_are_cleared_segment_by_segment(tmp_path: Path) -> None:
     """Purged traces leave no bit in any sealed segment, however they are scattered; the others keep theirs."""
     store = open_local_store(tmp_path)

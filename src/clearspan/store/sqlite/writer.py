@@ -54,6 +54,7 @@ _ADD_COUNT = (
     "INSERT INTO trace_count (project_id, hour, environment, traces) VALUES (?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET traces = traces + excluded.traces"
 )
+_DROP_EMPTY_COUNT = "DELETE FROM trace_count WHERE project_id = ? AND hour = ? AND environment = ? AND traces = 0"
 
 
 @dataclass(slots=True)
@@ -209,6 +210,8 @@ class Writer:
         conn.executemany("INSERT INTO block (block_id, data) VALUES (?, ?)", block_rows)
         conn.executemany(_INSERT_METADATA, pairs_new)
         conn.executemany(_ADD_COUNT, [(*key, n) for key, n in counts.items() if n])
+        # An environment that no trace has any more is text of a client's: no deletion would ever look for it here.
+        conn.executemany(_DROP_EMPTY_COUNT, [key for key, n in counts.items() if n < 0])
         text_index.add(conn, text_rows)
 
     def _drop_dead(self, trace: _Trace, live_contexts: set[int]) -> None:
