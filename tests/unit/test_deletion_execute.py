@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import re
 import threading
@@ -64,6 +66,15 @@ def test_a_deletion_ends_verified_with_exact_counts(world: World) -> None:
     progress = world.store.progress(result.deletion_id)
     assert progress is not None
     assert (progress.request, progress.settled) == (None, True)
+
+
+def test_a_receipt_tells_the_time_of_every_state(world: World) -> None:
+    deleter = world.deleter()
+    receipt = deleter.receipt(deleter.delete(by_ids("t1")).deletion_id)
+    if world.real is not None:
+        body = receipt.split(".")[1]
+        receipt = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
+    assert set(json.loads(receipt)["times"]) == {"planned", "hidden", "purged", "verified"}
 
 
 def test_each_move_is_one_ledger_row_without_values(world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -118,7 +119,9 @@ class CatalogRecords:
             entry = _append(db, now_ns, before, job, {} if audit is None else dict(audit._asdict()))
             if job.state is DeletionState.VERIFIED:
                 assert commitment is not None, "a receipt says what was purged"
-                payload = receipt_payload(job, commitment, verified_ns=entry.at_ns)
+                # The caller's job knows the times of when it was read; the ledger knows all of them.
+                told = replace(job, times_ns=stored.times_ns)
+                payload = receipt_payload(told, commitment, verified_ns=entry.at_ns)
                 receipts.issue(db, self._catalog.signer, payload, entry)
             claimed = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, cursor=job.state.value)
             if job.state in FINAL:

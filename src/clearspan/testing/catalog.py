@@ -87,7 +87,8 @@ class FakeCatalog:
             if job.state is DeletionState.VERIFIED:
                 assert commitment is not None
                 assert job.deletion_id not in self.receipts, "one receipt a deletion"
-                payload = receipt_payload(job, commitment, verified_ns=self._clock.now_ns())
+                told = replace(job, times_ns=self.jobs[job.deletion_id].times_ns)
+                payload = receipt_payload(told, commitment, verified_ns=self._clock.now_ns())
                 self.receipts[job.deletion_id] = canonical_json(payload).decode()
             self._store(job, before, audit)
 
