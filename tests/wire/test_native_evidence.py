@@ -147,6 +147,34 @@ def test_a_tombstone_can_be_listed_and_lifted(two: Wire) -> None:
     until(two, waiting["id"], "verified")
 
 
+def test_only_who_sees_a_deletion_can_lift_its_tombstones(two: Wire) -> None:
+    org_id = two.catalog.first_org.id
+    second = two.catalog.create_project(org_id, "second")
+    inside = two.key(*KeyScope, project_ids=[second.id])
+    staging, prod = (two.key(*KeyScope, environment=name) for name in ("staging", "prod"))
+    two.ingest(two.span("s"), key=staging)
+    two.ingest(two.span("i"), key=inside)
+    of_staging = create(two, {"trace_ids": ["s"]}, key=staging)["id"]
+    of_all = create(two, {"trace_ids": ["i"]})["id"]
+    waiting = create(two, {"trace_ids": ["a"], "not_before": later(two)})["id"]
+
+    def lift(trace_id: str, project: str, key: str | None = None) -> Any:
+        asked = {"trace_id": trace_id, "project": project, "reason": "r"}
+        return two.post("/v1/tombstones/lift", asked, **({"key": key} if key else {}))
+
+    for key, trace_id, project in (
+        (prod, "s", "default"),
+        (prod, "a", "default"),  # not "still erasing": that would tell that it is there
+        (staging, "a", "default"),
+        (staging, "i", "second"),
+        (inside, "i", "second"),
+    ):
+        refused(lift(trace_id, project, key), 404, "no_tombstone", "trace_id")
+    assert lift("s", "default", staging).json()["deletion_id"] == of_staging
+    assert lift("i", "second").json()["deletion_id"] == of_all
+    two.post(f"/v1/deletions/{waiting}/cancel")
+
+
 def test_what_was_said_of_an_act_can_be_erased_and_every_proof_holds(two: Wire) -> None:
     told = create(two, by_customer(two, not_before=later(two)))
     two.post(f"/v1/deletions/{told['id']}/cancel", {"reason": "Mrs Smith changed her mind"})

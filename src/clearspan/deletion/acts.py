@@ -5,6 +5,8 @@ Each act is one move or one audit row in the ledger, with who did it and the has
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from clearspan.deletion.job import Audit, DeletionCatalog, DeletionJob
 from clearspan.deletion.notes import write_note
 from clearspan.deletion.recording import move
@@ -69,12 +71,23 @@ class Acts:
         self._worker.wake(lambda each: each.job.deletion_id == deletion_id)
         return task.job
 
-    def lift_tombstone(self, org_id: int, project_id: int, trace_id: str, *, by: str, reason: str | None) -> str | None:
+    def lift_tombstone(
+        self,
+        org_id: int,
+        project_id: int,
+        trace_id: str,
+        *,
+        by: str,
+        reason: str | None,
+        sees: Callable[[DeletionJob], bool] | None,
+    ) -> str | None:
         """See Deleter.lift_tombstone."""
         deletion_id = self._store.find_tombstone(project_id, trace_id)
         if deletion_id is None:
             return None
         job = self._catalog.get_deletion(deletion_id)
+        if sees is not None and (job is None or not sees(job)):
+            return None
         if job is not None and job.state is not _S.VERIFIED:
             raise Conflict("That trace is still being erased; its tombstone stays.", code="still_erasing")
         # Said before it is done: an entry without an effect misleads nobody for long, an effect without one might.

@@ -252,16 +252,25 @@ class Deleter:
         return self.status(deletion_id)
 
     def lift_tombstone(
-        self, org_id: int, project_id: int, trace_id: str, *, by: str, reason: str | None = None
+        self,
+        org_id: int,
+        project_id: int,
+        trace_id: str,
+        *,
+        by: str,
+        reason: str | None = None,
+        sees: Callable[[DeletionJob], bool] | None = None,
     ) -> str | None:
         """Accept data of a deleted trace again. Recorded in the ledger before it is done.
 
+        Args:
+            sees: whether the caller may see a deletion; None: it sees all of its organisation.
         Returns:
-            The deletion it belonged to; None: there was no tombstone.
+            The deletion it belonged to; None: there was no tombstone, or none of a deletion that the caller sees.
         Raises:
             Conflict: `still_erasing`: its deletion is not verified yet.
         """
-        return self._acts.lift_tombstone(org_id, project_id, trace_id, by=by, reason=reason)
+        return self._acts.lift_tombstone(org_id, project_id, trace_id, by=by, reason=reason, sees=sees)
 
     def erase_note(self, ref: str) -> bool:
         """Erase the private words of a ledger entry (its `private_ref`); every proof still verifies."""

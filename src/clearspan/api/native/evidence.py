@@ -121,7 +121,10 @@ async def list_tombstones(request: Request) -> Response:
 
 @requires(Permission.ADMIN)
 async def lift_tombstone(request: Request) -> Response:
-    """Accept data of a deleted trace again. The ledger keeps that it was lifted, by whom, and a hash of why."""
+    """Accept data of a deleted trace again. The ledger keeps that it was lifted, by whom, and a hash of why.
+
+    A key lifts only tombstones of deletions that it sees; of others it is told nothing.
+    """
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
     body = await read_json_object(request)
@@ -133,7 +136,12 @@ async def lift_tombstone(request: Request) -> Response:
 
     def lift() -> str:
         deletion_id = services.deleter.lift_tombstone(
-            principal.org_id, project_id, trace_id, by=principal.key_id, reason=reason
+            principal.org_id,
+            project_id,
+            trace_id,
+            by=principal.key_id,
+            reason=reason,
+            sees=None if bounds.is_whole else bounds.sees,
         )
         if deletion_id is None:
             raise NotFound("No tombstone stands for that trace.", code="no_tombstone", fields=("trace_id",))
