@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clearspan.model.trace import Scope, Window
-from clearspan.store.port import PlannedTrace
+from clearspan.store.port import HoldRow, PlannedTrace
 from clearspan.store.sqlite.deletion_calls import BUSY_S_MAX
 from clearspan.store.sqlite.judge import Question
 from clearspan.store.sqlite.process import Options, Service
-from clearspan.testing.build import make_trace
+from clearspan.testing.build import make_batch, make_log, make_span, make_trace, with_metadata
 
 TRACES = 120
 QUESTION = Question(Scope((1,)), None, Window())
@@ -74,3 +75,38 @@ def test_settling_is_bounded_by_its_rows_and_goes_on(service: Service) -> None:
         calls += 1
     assert calls == 3  # of at most 50 rows each
     assert service.settle_some("del_1", -1, 50) is None
+
+
+def test_a_trace_of_few_spans_and_many_other_rows_goes_in_bounded_batches(tmp_path: Path) -> None:
+    made = Service(Options(tmp_path / "traces.db", bytes(32), 2000, 2**24, 8))
+    context = with_metadata({f"k{n}": "v" for n in range(300)})
+    logs = [make_log("s", at_s=n, text=f"line {n}") for n in range(400)]
+    made.write([make_batch("t", [make_span("s", context=context), *logs])], received_ns=1)
+    assert made.hide("del_1", QUESTION, [PlannedTrace(1, 1, "t")], b"why", b"s" * 32, False, None).hidden == 1
+    done = batches(made, 100)
+    made.close()
+    assert sum((Counter(each) for each in done), Counter())["log"] == 400
+    assert max(sum(each.values()) for each in done) <= 110
+    assert sum(each.get("metadata", 0) for each in done) == 300
+
+
+def test_what_a_hold_took_is_on_disk_before_the_catalog_is_told(tmp_path: Path) -> None:
+    """Purge batches do not wait for the disk, but the last one does: the child deletion is recorded after it."""
+    made = Service(Options(tmp_path / "traces.db", bytes(32), 2000, 2**24, 8))
+    made.write([make_trace(f"t{n}") for n in range(40)], received_ns=1)
+    lines = [PlannedTrace(n + 1, 1, f"t{n}") for n in range(40)]
+    made.hide("del_1", QUESTION, lines, b"why", b"s" * 32, False, None)
+    made.add_hold(HoldRow("hold_1", 1, Scope((1,)), None, ("t3",), Window(), None, 1, "key_1"))
+    commits: list[int] = []
+
+    def note() -> bool:
+        commits.append(int(made.conn.pragma("synchronous")))
+        return False
+
+    made.conn.set_commit_hook(note)
+    batches(made, 20)
+    made.conn.set_commit_hook(None)
+    made.close()
+    full, normal = 2, 1
+    assert commits[0] == normal
+    assert commits[-1] == full

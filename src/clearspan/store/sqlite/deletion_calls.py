@@ -96,9 +96,9 @@ class DeletionCalls:
             if not self._reserve.give_up():
                 raise
             outcome = self._checkpointer.checkpoint("truncate")
+        self._owes_empty_log = outcome.busy  # whoever asked may have erased something
         if not outcome.busy:
             self._log_pages = 0
-            self._owes_empty_log = False
         return not outcome.busy
 
     def shorten_log(self) -> None:
@@ -289,6 +289,11 @@ class DeletionCalls:
             answer = erase.purge_batch(
                 self.conn, self._secret, deletion_id, batch_no, rows_max=rows_max, is_over=self._timer()
             )
+        _, more = answer
+        if not more:
+            # The Catalog is about to be told of a child; a power cut must not take it back here and leave it there.
+            with self.conn:
+                rows.touch(self.conn, deletion_id)
         return answer
 
     @_with_room
@@ -324,6 +329,14 @@ class DeletionCalls:
         """See port.DeletionStore.save_preview."""
         with self.conn:
             private.save_preview(self.conn, key, body, expires_ns)
+
+    @_with_room
+    def drop_preview(self, key: bytes) -> bool:
+        """See port.DeletionStore.drop_preview."""
+        with self.conn:
+            dropped = private.drop_preview(self.conn, key)
+        self._owes_empty_log = self._owes_empty_log or dropped
+        return dropped
 
     @_with_room
     def sweep_previews(self, now_ns: int) -> int:

@@ -92,6 +92,11 @@ def insert(conn: apsw.Connection, deletion_id: str, phase: int, request: bytes |
     return conn.last_insert_rowid()
 
 
+def touch(conn: apsw.Connection, deletion_id: str) -> None:
+    """Change a deletion's row into what it is: its commit waits for the disk, and so for all commits before it."""
+    conn.execute("UPDATE deletion SET purged_to = purged_to WHERE deletion_id = ?", (deletion_id,))
+
+
 def has_more(conn: apsw.Connection, row: DeletionRow) -> bool:
     """Whether a hidden deletion has anything left to purge."""
     if row.phase != HIDDEN:

@@ -29,6 +29,19 @@ _CHILDREN = {
     "metadata": f"DELETE FROM metadata WHERE trace_pk {_IN_PKS}",
 }
 
+# The next rows of one trace, by its key and how many at most; of blocks by the range of their numbers.
+_PARTS = {
+    "span": "DELETE FROM span WHERE trace_pk = ?1 "
+    "AND span_id IN (SELECT span_id FROM span WHERE trace_pk = ?1 LIMIT ?2)",
+    "log": "DELETE FROM log WHERE trace_pk = ?1 "
+    "AND log_hash IN (SELECT log_hash FROM log WHERE trace_pk = ?1 LIMIT ?2)",
+    "metadata": "DELETE FROM metadata WHERE (project_id, key, value, start_ns, trace_pk) IN "
+    "(SELECT project_id, key, value, start_ns, trace_pk FROM metadata WHERE trace_pk = ?1 LIMIT ?2)",
+    "context": "DELETE FROM context WHERE trace_pk = ?1 "
+    "AND context_key IN (SELECT context_key FROM context WHERE trace_pk = ?1 LIMIT ?2)",
+    "block": "DELETE FROM block WHERE block_id IN (SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
+}
+
 _PIECE_TRACES = 200
 _PIECE_ROWS = 250
 """Rows removed between two looks at the clock, but for one trace at least."""
@@ -108,7 +121,7 @@ def _purge_piece(
     Returns:
         The last trace that the deletion is done with; None: none is, because a large one is in hand.
     """
-    sizes, begun = _sizes(conn, pks)
+    sizes, begun = _sizes(conn, pks, rows_max)
     taken: list[int] = []
     size = 0
     for trace_pk in pks:
@@ -121,21 +134,24 @@ def _purge_piece(
         _move_held(conn, secret, row, kept)
     whole = [pk for pk in taken if pk not in kept]
     if whole and sizes[whole[0]] > rows_max:
-        counts.update(_purge_part(conn, whole[0], rows_max))
-        is_gone = not conn.execute("SELECT EXISTS (SELECT 1 FROM hidden WHERE trace_pk = ?)", (whole[0],)).get
+        part, is_gone = _purge_part(conn, whole[0], rows_max)
+        counts.update(part)
         return whole[0] if is_gone else None
     counts.update(_purge_whole(conn, whole))
     return taken[-1]
 
 
-def _sizes(conn: apsw.Connection, pks: Sequence[int]) -> tuple[dict[int, int], set[int]]:
-    """About how many rows each hidden trace has, and those of which a part is gone already."""
+def _sizes(conn: apsw.Connection, pks: Sequence[int], rows_max: int) -> tuple[dict[int, int], set[int]]:
+    """About how many rows each hidden trace has (its logs and pairs are counted up to `rows_max` + 1 of each), and
+    those of which a part is gone already."""
     sizes: dict[int, int] = {}
     begun: set[int] = set()
     for trace_pk, size, is_begun in conn.execute(
-        "SELECT h.trace_pk, t.span_count + 4, h.begun FROM hidden h JOIN trace t USING (trace_pk) "
-        f"WHERE h.trace_pk {_IN_PKS}",
-        (orjson.dumps(pks).decode(),),
+        "SELECT h.trace_pk, t.span_count + 4"
+        " + (SELECT count(*) FROM (SELECT 1 FROM log l WHERE l.trace_pk = h.trace_pk LIMIT ?1))"
+        " + (SELECT count(*) FROM (SELECT 1 FROM metadata m WHERE m.trace_pk = h.trace_pk LIMIT ?1)), h.begun "
+        "FROM hidden h JOIN trace t USING (trace_pk) WHERE h.trace_pk IN (SELECT value FROM json_each(?2))",
+        (rows_max + 1, orjson.dumps(pks).decode()),
     ):
         sizes[trace_pk] = size
         if is_begun:
@@ -158,32 +174,19 @@ def _lines_of(conn: apsw.Connection, deletion_no: int, pks: Iterable[int]) -> li
     return [PlannedTrace._make(each) for each in found]
 
 
-def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> dict[str, int]:
-    """A bounded share of one large trace: spans first, then logs, blocks, and in the end the rest as a whole."""
-    first, last = block_range(trace_pk)
+def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> tuple[dict[str, int], bool]:
+    """A bounded share of one large trace: one target after the other, and in the end the rest as a whole.
+
+    Returns:
+        The rows removed, and whether that was the end.
+    """
     conn.execute("UPDATE hidden SET begun = 1 WHERE trace_pk = ?", (trace_pk,))
-    for target, sql, params in (
-        (
-            "span",
-            "DELETE FROM span WHERE trace_pk = ?1 "
-            "AND span_id IN (SELECT span_id FROM span WHERE trace_pk = ?1 LIMIT ?2)",
-            (trace_pk, rows_max),
-        ),
-        (
-            "log",
-            "DELETE FROM log WHERE trace_pk = ?1 "
-            "AND log_hash IN (SELECT log_hash FROM log WHERE trace_pk = ?1 LIMIT ?2)",
-            (trace_pk, rows_max),
-        ),
-        (
-            "block",
-            "DELETE FROM block WHERE block_id IN (SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
-            (first, last, max(1, rows_max // 4)),  # a block is many times the size of a row
-        ),
-    ):
-        if gone := _run(conn, sql, params):
-            return {target: gone}
-    return _purge_whole(conn, [trace_pk])
+    for target, sql in _PARTS.items():
+        # A block is many times the size of a row.
+        limit = max(1, rows_max // 4) if target == "block" else rows_max
+        if gone := _run(conn, sql, (*block_range(trace_pk), limit) if target == "block" else (trace_pk, limit)):
+            return {target: gone}, False
+    return _purge_whole(conn, [trace_pk]), True
 
 
 def _purge_whole(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
