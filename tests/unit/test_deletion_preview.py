@@ -11,7 +11,7 @@ import pytest
 
 from clearspan import faults
 from clearspan.deletion.policy import Policy
-from clearspan.deletion.preview import LIFETIME_S, PREFIX, parse_kept, render_kept
+from clearspan.deletion.preview import LIFETIME_S, PREFIX, parse_kept, render_kept, token_key
 from clearspan.deletion.result import DeletionResult
 from clearspan.deletion.state import DeletionState
 from clearspan.model.errors import Conflict, NotPermitted, Unguarded
@@ -103,11 +103,34 @@ def test_a_plan_expires_and_is_erased(world: World) -> None:
     assert refusal(world, told.token) == "plan_used_or_unknown"
 
 
+def test_a_plan_goes_with_the_traces_it_lists(world: World) -> None:
+    deleter = world.deleter()
+    deleter.preview(by_ids("t1", "t2"))
+    kept = deleter.preview(by_ids("t3"))
+    assert deleter.delete(by_ids("t2")).state is S.VERIFIED
+    assert world.store.preview_keys() == [token_key(kept.token)]
+
+
+def test_a_plan_that_a_deletion_overtakes_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleter = world.deleter()
+    save = world.store.save_preview
+
+    def overtaken(key: bytes, body: bytes, expires_ns: int) -> None:
+        deleter.delete(by_ids("t2"))
+        save(key, body, expires_ns)
+
+    monkeypatch.setattr(type(world.store), "save_preview", lambda _, *args: overtaken(*args))
+    with pytest.raises(Conflict) as caught:
+        deleter.preview(by_ids("t1", "t2"))
+    assert caught.value.code == "plan_mismatch"
+    assert world.store.preview_keys() == []
+
+
 def test_a_plan_whose_traces_changed_deletes_nothing(world: World) -> None:
     deleter = world.deleter()
     gone, changed = deleter.preview(by_ids("t1", "t2")), deleter.preview(by_filter(ids_in("t3", "t4")))
     deleter.delete(by_ids("t2"))
-    assert refusal(world, gone.token) == "plan_mismatch"
+    assert refusal(world, gone.token) == "plan_used_or_unknown"
     far = make_batch("t3", [make_span("s-early", start_s=-(10**6))])
     world.store.write([far], received_ns=T0_NS)
     assert refusal(world, changed.token) == "plan_mismatch"

@@ -97,15 +97,20 @@ class Deleter:
     def preview(self, request: DeletionRequest) -> Preview:
         """The same with samples and breakdowns, kept for a quarter of an hour under a token that executes it once.
 
-        Raises: as `plan`.
+        Raises: as `plan`; Conflict `plan_mismatch`: a listed trace was deleted meanwhile.
         Cost: as `plan`, and one write of about 50 bytes a trace.
         """
         plan = self._acceptance.plan(replace(request, idempotency_key=None))
         pks = [trace.trace_pk for trace in plan.traces]
-        told = self._store.breakdown(pks)
         token = previews.render_token(self._ids.token_bytes(previews.TOKEN_BYTES))
         expires_ns = self._clock.now_ns() + previews.LIFETIME_S * 1_000_000_000
-        self._store.save_preview(previews.token_key(token), previews.render_kept(plan, expires_ns), expires_ns)
+        key = previews.token_key(token)
+        self._store.save_preview(key, previews.render_kept(plan, expires_ns), expires_ns)
+        told = self._store.breakdown(pks)
+        if sum(told.by_project.values()) != len(pks):
+            # Asked after the preview was saved: whoever deletes those traces later finds it and erases it.
+            self._store.drop_preview(key)
+            raise Conflict("Some of these traces were deleted meanwhile; make a new preview.", code="plan_mismatch")
         return Preview(
             plan=plan,
             token=token,
@@ -204,7 +209,7 @@ class Deleter:
         plan, expires_ns = (None, 0) if kept is None else previews.parse_kept(kept)
         if plan is None or (plan.request.org_id, plan.request.requested_by) != (who.org_id, who.requested_by):
             raise Conflict(
-                "This plan was used before or is not known; nothing was deleted.",
+                "This plan was used, lists a trace that was deleted since, or is not known; nothing was deleted.",
                 code="plan_used_or_unknown",
                 fields=("plan_token",),
             )

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import orjson
+import zstandard
 
 from clearspan.deletion.plan import Plan, parse_request, plain_request
 from clearspan.deletion.request import ByIds
 from clearspan.model.trace import Scope
-from clearspan.store.port import PlannedTrace, TraceRow
+from clearspan.store.port import DeletionStore, PlannedTrace, TraceRow
 
 PREFIX = "plan_"
 TOKEN_BYTES = 32
@@ -26,7 +26,7 @@ SAMPLES_MAX = 20
 NOWHERE = Scope(())
 NO_SELECTION = ByIds(())
 """Scope and selection of one who shows a token and names nothing else."""
-_FAST = 1  # of zlib: ids hardly get smaller with more effort
+_FAST = 1  # ids hardly get smaller with more effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ def render_kept(plan: Plan, expires_ns: int) -> bytes:
         "expires_ns": expires_ns,
         "traces": [list(trace) for trace in plan.traces],
     }
-    return zlib.compress(orjson.dumps(body), _FAST)
+    return zstandard.compress(orjson.dumps(body), _FAST)
 
 
 def parse_kept(kept: bytes) -> KeptPlan:
     """What `render_kept` was given, without a deletion id, policy and idempotency key: those are of the execution."""
-    body = orjson.loads(zlib.decompress(kept))
+    body = orjson.loads(zstandard.decompress(kept))
     request = replace(
         parse_request(body["request"], body["org_id"]),
         window_is_implicit=body["window_is_implicit"],
@@ -98,3 +98,21 @@ def parse_kept(kept: bytes) -> KeptPlan:
         manifest_root=body["manifest_root"],
     )
     return KeptPlan(plan, body["expires_ns"])
+
+
+def drop_previews_of(store: DeletionStore, gone: set[int]) -> int:
+    """Erase every preview that lists a trace which a deletion takes: its ids may not outlive their trace.
+
+    Nobody loses by it: such a plan is exact and could no longer be carried out.
+
+    Args:
+        gone: trace_pks.
+    Returns:
+        How many previews were erased.
+    """
+    dropped = 0
+    for key in store.preview_keys():
+        kept = store.get_preview(key)
+        if kept is not None and any(trace.trace_pk in gone for trace in parse_kept(kept).plan.traces):
+            dropped += store.drop_preview(key)
+    return dropped

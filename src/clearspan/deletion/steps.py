@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatalog, DeletionJob
 from clearspan.deletion.plan import child_job_of, parse_private
+from clearspan.deletion.preview import drop_previews_of
 from clearspan.deletion.recording import Stuck, move, problem_of, record_hidden
 from clearspan.deletion.request import ByFilter
 from clearspan.deletion.room import is_disk_full
@@ -129,6 +130,8 @@ class Steps:
         self._take_up_child(job, progress)
         if not job.matched:
             return self._record_purged(job, progress)  # no row was removed and no request written down
+        if not self._sweep(task):
+            return job
         if not progress.settled:
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:
@@ -168,6 +171,21 @@ class Steps:
         fault("deletion.after_child")
         self._adopt(Task(child))
 
+    def _sweep(self, task: Task) -> bool:
+        """Of a deletion that failed and was taken up again: remove one batch of what outlived the purge; whether
+        nothing more is found. The recounts are made after it, as ever."""
+        if _S.FAILED not in task.job.times_ns or task.survivors_to is None:
+            return True
+        rows_max = task.rows_max or self._rows_max
+        _, above = self._store.purge_survivors(task.job.deletion_id, task.survivors_to, rows_max=rows_max)
+        fault("deletion.after_survivors")
+        task.progress = None
+        task.moved_s = self._clock.monotonic_s()
+        if above is None and task.job.purged and not self._settle(task):  # the log has what was removed just now
+            return False
+        task.survivors_to = above
+        return above is None
+
     def _settle(self, task: Task) -> bool:
         """Erase the request and empty the log; False when a reader is in the way and it is tried again soon.
 
@@ -175,6 +193,7 @@ class Steps:
         come between the two. So it is said again, until both have succeeded in one call.
         """
         fault("deletion.before_settle")
+        drop_previews_of(self._store, {trace.trace_pk for trace in self._store.manifest(task.job.deletion_id)})
         now = self._clock.monotonic_s()
         try:
             self._store.settle(task.job.deletion_id)
@@ -206,6 +225,8 @@ class Steps:
         """Count once more; when nothing is left, the move and the receipt are one transaction of the Catalog."""
         fault("deletion.before_verify")
         job = task.job
+        if not self._sweep(task):
+            return job
         found = recount(self._store, self._catalog, job)
         if not found.is_clean:
             return self._not_clean(job, found)
@@ -214,7 +235,10 @@ class Steps:
             raise Stuck("leaves_incomplete")
         commitment = Commitment(manifest_root(leaves).hex(), len(leaves))
         fault("deletion.before_receipt")
-        return move(self._catalog, job, _S.VERIFIED, remaining=found.remaining, commitment=commitment)
+        purged = job.purged
+        if _S.FAILED in job.times_ns:
+            purged = {**purged, **self._progress(task, "hide_lost").purged}
+        return move(self._catalog, job, _S.VERIFIED, remaining=found.remaining, purged=purged, commitment=commitment)
 
     def _not_clean(self, job: DeletionJob, found: Recount) -> DeletionJob:
         """A survivor ends the deletion as failed; a target nobody could count is tried again."""
@@ -242,6 +266,8 @@ class Steps:
         if job.hidden is None:
             return record_hidden(self._catalog, job, progress.outcome)
         if job.purged:
+            if not self._sweep(task):
+                return job
             found = recount(self._store, self._catalog, job)
             return move(self._catalog, job, _S.PURGED) if found.is_clean else self._not_clean(job, found)
         moved = self._purge(task)

@@ -305,6 +305,22 @@ class DeletingMemory:
         hidden, no_longer_matching, absent, kept = deletion.outcome
         deletion.outcome = HideOutcome(hidden - len(held), no_longer_matching, absent, kept + len(held))
 
+    def purge_survivors(self, deletion_id: str, above: int, *, rows_max: int) -> tuple[dict[str, int], int | None]:
+        del rows_max  # nothing here is long
+        with self._lock:
+            deletion = self._known(deletion_id)
+            if deletion.cancelled or deletion.is_waiting or self._has_more(deletion_id):
+                raise ValueError("the purge of that deletion is not finished")
+            left = [line.trace_pk for line in deletion.manifest if line.trace_pk > above]
+            counts = Counter({name: count for name, count in self._count(left).items() if count})
+            for trace_pk in left:
+                trace = self._traces.pop(trace_pk, None)
+                if trace is not None:
+                    self._pk_of.pop((trace.project_id, trace.trace_id), None)
+            if counts:
+                deletion.batches.append((dict(counts), False))
+            return dict(counts), None
+
     def settle(self, deletion_id: str, *, rows_max: int = SETTLE_ROWS_MAX) -> None:
         del rows_max  # nothing here is long
         with self._lock:
@@ -400,6 +416,14 @@ class DeletingMemory:
     def get_preview(self, key: bytes) -> bytes | None:
         with self._lock:
             return self._previews.get(key, (None,))[0]
+
+    def preview_keys(self) -> list[bytes]:
+        with self._lock:
+            return sorted(self._previews)
+
+    def drop_preview(self, key: bytes) -> bool:
+        with self._lock:
+            return self._previews.pop(key, None) is not None
 
     def sweep_previews(self, now_ns: int) -> int:
         with self._lock:

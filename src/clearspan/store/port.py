@@ -314,6 +314,23 @@ class DeletionStore(Protocol):
         """
         ...
 
+    def purge_survivors(self, deletion_id: str, above: int, *, rows_max: int) -> tuple[dict[str, int], int | None]:
+        """Remove, in one transaction, the next rows that outlived the purge, found by the manifest's trace_pks.
+
+        It looks into every target, whatever the purge believes to have removed, before `settle` and after it. The
+        counts are added to `DeletionProgress.purged`; a repeat finds nothing more to count. After `settle` it must
+        be called again, so that the write-ahead log is emptied.
+
+        Args:
+            above: the last trace that is done with; -1 begins.
+            rows_max: about how many rows to remove at most; the time is bounded as well.
+        Returns:
+            (rows removed per target, the last trace that is done with now; None: all are).
+        Raises:
+            ValueError: no such deletion, or its purge is not finished.
+        """
+        ...
+
     def settle(self, deletion_id: str, *, rows_max: int = SETTLE_ROWS_MAX) -> None:
         """Erase the request and the trace ids of a purged deletion, then empty the write-ahead log.
 
@@ -360,6 +377,14 @@ class DeletionStore(Protocol):
 
     def get_preview(self, key: bytes) -> bytes | None:
         """A stored preview's body. Whether it has expired is the caller's to say."""
+        ...
+
+    def preview_keys(self) -> list[bytes]:
+        """The key of every stored preview."""
+        ...
+
+    def drop_preview(self, key: bytes) -> bool:
+        """Erase one preview; False if there is none."""
         ...
 
     def sweep_previews(self, now_ns: int) -> int:

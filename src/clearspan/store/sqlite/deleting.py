@@ -283,6 +283,10 @@ class SqliteDeletionStore:
         answer: tuple[dict[str, int], bool] = self._writer.call("purge_batch", deletion_id, batch_no, rows_max)
         return answer
 
+    def purge_survivors(self, deletion_id: str, above: int, *, rows_max: int) -> tuple[dict[str, int], int | None]:
+        answer: tuple[dict[str, int], int | None] = self._writer.call("purge_survivors", deletion_id, above, rows_max)
+        return answer
+
     def settle(self, deletion_id: str, *, rows_max: int = SETTLE_ROWS_MAX) -> None:
         """See port.DeletionStore.settle. The checkpoint that empties the log starts after the erasure's commit."""
         done_to: int | None = -1
@@ -350,6 +354,16 @@ class SqliteDeletionStore:
     def get_preview(self, key: bytes) -> bytes | None:
         with self._reader.snapshot() as conn:
             return private.get_preview(conn, key)
+
+    def preview_keys(self) -> list[bytes]:
+        with self._reader.snapshot() as conn:
+            return private.preview_keys(conn)
+
+    def drop_preview(self, key: bytes) -> bool:
+        dropped: bool = self._writer.call("drop_preview", key)
+        if dropped:
+            self._writer.call("empty_log")
+        return dropped
 
     def sweep_previews(self, now_ns: int) -> int:
         swept: int = self._writer.call("sweep_previews", now_ns)

@@ -25,6 +25,17 @@ def get_preview(conn: apsw.Connection, key: bytes) -> bytes | None:
     return body
 
 
+def preview_keys(conn: apsw.Connection) -> list[bytes]:
+    """Every key."""
+    return [key for (key,) in conn.execute("SELECT key FROM preview ORDER BY key")]
+
+
+def drop_preview(conn: apsw.Connection, key: bytes) -> bool:
+    """Remove one; False if there was none."""
+    conn.execute("DELETE FROM preview WHERE key = ?", (key,))
+    return conn.changes() > 0
+
+
 def sweep_previews(conn: apsw.Connection, now_ns: int) -> int:
     """Remove what has expired; how many there were."""
     conn.execute("DELETE FROM preview WHERE expires_ns <= ?", (now_ns,))
