@@ -88,12 +88,40 @@ def test_a_receipt_is_checked_line_by_line(papers: Path) -> None:
     ran = run("verify", papers / "receipt.json", "--key", papers / "keys.json", "--member", papers / "member.json",
               "--head", papers / "late.json")  # fmt: skip
     assert ran.exit_code == 0, ran.output
-    lines = ran.stdout.splitlines()
+    lines = [line for line in ran.stdout.splitlines() if not line.startswith("not shown: ")]
     points = "signature: form: entry: inclusion: head_signature: head_instance: head: member_form: member:"
     assert [line.split()[1] for line in lines[:-1]] == points.split()
     assert all(line.startswith("ok    ") for line in lines[:-1])
     assert "3 of 5 matching traces deleted" in lines[-1]
     assert "12 rows purged from 2 targets, none left." in lines[-1]
+
+
+def test_what_a_good_receipt_does_not_show_is_said(papers: Path) -> None:
+    told = json.loads((papers / "receipt.json").read_text())
+    own = papers / "own.json"
+    for name in ("keys.json", "late.json"):
+        told |= json.loads((papers / name).read_text())
+    own.write_text(json.dumps(told))
+
+    def left_open(*words: str | Path) -> list[str]:
+        ran = run("verify", *words)
+        assert ran.exit_code == 0, ran.output
+        lines = ran.stdout.splitlines()
+        said = json.loads(run("verify", *words, "--json").stdout)["not_shown"]
+        assert [line.removeprefix("not shown: ") for line in lines if line.startswith("not shown: ")] == said
+        assert lines[-len(said) :] == [f"not shown: {each}" for each in said], "it is what is read last"
+        return said
+
+    kept = left_open(papers / "receipt.json", "--key", papers / "keys.json", "--head", papers / "late.json")
+    assert any("told the truth" in line for line in kept)
+    assert any("Backups" in line for line in kept)
+    assert not any("key" in line or "head" in line for line in kept)
+    headless = left_open(papers / "receipt.json", "--key", papers / "keys.json")
+    assert [line for line in headless if line not in kept] == [line for line in headless if "head" in line] != []
+    alone = left_open(own, "--key", own, "--head", own)
+    assert len(alone) == len(kept) + 2
+    assert any("key came in the receipt's own file" in line for line in alone)
+    assert any("head came in the receipt's own file" in line for line in alone)
 
 
 def test_json_says_the_same(papers: Path) -> None:

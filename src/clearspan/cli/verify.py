@@ -58,12 +58,15 @@ def verify(
     except (InvalidProof, OSError, ValueError) as error:
         refuse(error)
     found = check_receipt(text, keys, head=pinned, consistency=joined, member=claim)
+    left_open = not_shown(found, own_key=_is_same(key, receipt), head=head, own_head=_is_same(head, receipt))
     if as_json:
-        print_findings_json(found)
+        print_findings_json(found, not_shown=left_open)
     else:
         print_findings(found)
         if found.ok and found.payload is not None:
             typer.echo(_summary(found.payload))
+            for line in left_open:
+                typer.echo(f"not shown: {line}")
     if not found.ok:
         raise typer.Exit(_EXIT_FAILED)
 
@@ -81,13 +84,33 @@ def print_findings(found: Findings) -> None:
         typer.echo(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.said}")
 
 
-def print_findings_json(found: Findings) -> None:
-    """The same as one JSON document."""
+def not_shown(found: Findings, *, own_key: bool, head: Path | None, own_head: bool) -> list[str]:
+    """What a receipt that holds leaves open, in sentences; empty for one that does not hold.
+
+    Args:
+        own_key, own_head: key and head came in the receipt's own file, so that they vouch for nothing.
+    """
+    if not found.ok or found.payload is None:
+        return []
+    said = []
+    if own_key:
+        said.append("Who signed: the key came in the receipt's own file. Get it another way, once, and keep it.")
+    if head is None:
+        said.append("That this history was not replaced since: no head that you kept was given (--head).")
+    elif own_head:
+        said.append("That this history was not replaced since: the head came in the receipt's own file.")
+    said.append("That the program which signed told the truth: that is for its source, `clearspan fsck` and `drill`.")
+    return said + [f"Anything of what it could not reach: {each}" for each in found.payload["not_covered"]]
+
+
+def print_findings_json(found: Findings, **more: Any) -> None:
+    """The same as one JSON document, with further members."""
     value = {
         "ok": found.ok,
         "checks": [check._asdict() for check in found.checks],
         "key_id": found.key_id,
         "receipt": found.payload,
+        **more,
     }
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -149,6 +172,13 @@ def _read(path: Path) -> str:
 def _one_line(text: str) -> str:
     """Editors and shells end a file with a line end; nothing else may stand around a signed text."""
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _is_same(place: str | Path | None, receipt: str) -> bool:
+    """Whether an option names the receipt's own file."""
+    if place is None or receipt == "-" or str(place).lstrip().startswith("{"):
+        return False
+    return Path(place).resolve() == Path(receipt).resolve()
 
 
 def _summary(payload: Mapping[str, Any]) -> str:
