@@ -258,6 +258,27 @@ def test_a_batch_is_bounded_and_a_large_trace_goes_too(stores: Stores) -> None:
     assert left(stores, "del_1") == {}
 
 
+def test_survivors_are_looked_for_only_after_the_purge_and_counted_once(stores: Stores) -> None:
+    write(stores, 4)
+    hide(stores, "del_1", plan(stores)[:3])
+    stores.deletions.purge_batch("del_1", 0, rows_max=1)
+    with pytest.raises(ValueError, match="not finished"):
+        stores.deletions.purge_survivors("del_1", -1, rows_max=100)
+    with pytest.raises(ValueError, match="no such deletion"):
+        stores.deletions.purge_survivors("del_2", -1, rows_max=100)
+    purged = purge(stores, "del_1", 100)
+    before = stores.deletions.progress("del_1")
+    for _ in range(2):
+        assert stores.deletions.purge_survivors("del_1", -1, rows_max=100) == ({}, None)
+        stores.deletions.settle("del_1")
+    after = stores.deletions.progress("del_1")
+    assert before is not None
+    assert after is not None
+    assert (after.purged, after.batches) == (before.purged, before.batches)
+    assert Counter(after.purged)["span"] == purged["span"]
+    assert len(visible(stores.reader, [1])) == 1, "others are left alone"
+
+
 def test_while_some_is_left_the_recount_says_so(stores: Stores) -> None:
     write(stores, 3)
     hide(stores, "del_1", plan(stores))

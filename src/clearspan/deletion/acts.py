@@ -65,6 +65,7 @@ class Acts:
             if job.state in (_S.VERIFIED, _S.CANCELLED):
                 raise Conflict("This deletion has ended; there is nothing to try again.", code="deletion_over")
             if job.state is _S.FAILED:
+                job = self._catalog.get_deletion(deletion_id) or job  # with the time of its failure
                 again = _S.PURGED if job.purged else _S.HIDDEN
                 task.job = move(self._catalog, job, again, audit=Audit(by))
         self._worker.adopt(task)

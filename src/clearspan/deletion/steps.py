@@ -126,13 +126,15 @@ class Steps:
         if progress.more:
             self._purge_batch(task, progress)
             return job
+        if not self._sweep(task):
+            return job
         progress = self._progress(task, "hide_lost")  # a hold may have moved traces during the batches
         self._take_up_child(job, progress)
         if not job.matched:
             return self._record_purged(job, progress)  # no row was removed and no request written down
-        if not self._sweep(task):
-            return job
         if not progress.settled:
+            # Once more: a link may have been on its way to the Catalog while its trace was hidden.
+            self._catalog.drop_shares(job, self._store.manifest(job.deletion_id))
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:
                 return self._not_clean(job, found)
@@ -178,7 +180,6 @@ class Steps:
             return True
         rows_max = task.rows_max or self._rows_max
         _, above = self._store.purge_survivors(task.job.deletion_id, task.survivors_to, rows_max=rows_max)
-        fault("deletion.after_survivors")
         task.progress = None
         task.moved_s = self._clock.monotonic_s()
         if above is None and task.job.purged and not self._settle(task):  # the log has what was removed just now

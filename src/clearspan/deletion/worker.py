@@ -41,6 +41,7 @@ class Task:
     attempts: int = 0  # failures in a row
     rows_max: int | None = None  # of the next batch; None: the usual number
     is_waiting: bool = False  # for a time or for a hold: nothing is wrong with it
+    survivors_to: int | None = -1  # after a failure: the last trace of which nothing is left; None: all are looked at
     settling_s: float | None = None  # since when a reader keeps the write-ahead log from being emptied
     moved_s: float | None = None  # when a step last got it further
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while it is being changed

@@ -13,7 +13,7 @@ from clearspan.faults import fault
 from clearspan.model.errors import Overloaded
 from clearspan.store.port import HideOutcome, HoldRow, PlannedTrace
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import erase, hiding, holds, private
+from clearspan.store.sqlite import erase, hiding, holds, private, survivors
 from clearspan.store.sqlite import stage as staging
 from clearspan.store.sqlite.deletion_rows import CountKey
 from clearspan.store.sqlite.judge import Question
@@ -295,6 +295,12 @@ class DeletionCalls:
             with self.conn:
                 rows.touch(self.conn, deletion_id)
         return answer
+
+    @_with_room
+    def purge_survivors(self, deletion_id: str, above: int, rows_max: int) -> tuple[dict[str, int], int | None]:
+        """See port.DeletionStore.purge_survivors."""
+        with self._lazily():
+            return survivors.purge_some(self.conn, deletion_id, above, rows_max=rows_max, is_over=self._timer())
 
     @_with_room
     def settle_some(self, deletion_id: str, above: int, rows_max: int) -> int | None:

@@ -92,6 +92,15 @@ def insert(conn: apsw.Connection, deletion_id: str, phase: int, request: bytes |
     return conn.last_insert_rowid()
 
 
+def unmark(conn: apsw.Connection, trace_pks: str) -> None:
+    """Take purged traces (a JSON array) out of `hidden`. One whose row is there yet stays hidden, whatever kept it."""
+    conn.execute(
+        "DELETE FROM hidden WHERE trace_pk IN (SELECT value FROM json_each(?)) "
+        "AND trace_pk NOT IN (SELECT trace_pk FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?)))",
+        (trace_pks, trace_pks),
+    )
+
+
 def touch(conn: apsw.Connection, deletion_id: str) -> None:
     """Change a deletion's row into what it is: its commit waits for the disk, and so for all commits before it."""
     conn.execute("UPDATE deletion SET purged_to = purged_to WHERE deletion_id = ?", (deletion_id,))

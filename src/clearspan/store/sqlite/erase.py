@@ -204,7 +204,7 @@ def _purge_whole(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, i
         (pks, text_index.SEGMENT_TRACES),
     )
     counts["trace"] = _run(conn, f"DELETE FROM trace WHERE trace_pk {_IN_PKS}", (pks,))
-    conn.execute(f"DELETE FROM hidden WHERE trace_pk {_IN_PKS}", (pks,))
+    rows.unmark(conn, pks)
     return counts
 
 
