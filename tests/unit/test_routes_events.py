@@ -14,6 +14,14 @@ from clearspan.model.errors import Overloaded
 QUICK_S = 0.002
 
 
+async def valid() -> bool:
+    return True
+
+
+async def revoked() -> bool:
+    return False
+
+
 class World:
     """One deletion, as the hub gets to see it."""
 
@@ -54,7 +62,7 @@ def test_each_move_once_then_the_figures_then_the_end() -> None:
     async def story() -> None:
         world = World()
         hub = world.hub()
-        stream = hub.stream("d", "k", world.sight(), None)
+        stream = hub.stream("d", "k", world.sight(), None, is_valid=valid)
         assert await names(stream, 4) == ["retry", "state 0.0", "state 1.0", "progress 1.0"]
         world.mark = Mark(1, 7)
         assert await names(stream, 1) == ["progress 1.7"]
@@ -69,7 +77,7 @@ def test_who_comes_back_gets_what_was_missed() -> None:
     async def story() -> None:
         world = World()
         world.mark, world.has_ended = Mark(3, 9), True
-        stream = world.hub().stream("d", "k", world.sight(), Mark(2, 4))
+        stream = world.hub().stream("d", "k", world.sight(), Mark(2, 4), is_valid=valid)
         assert await names(stream) == ["retry", "state 3.9", "progress 3.9", "end 3.9"]
 
     asyncio.run(story())
@@ -79,21 +87,21 @@ def test_a_hundred_watchers_cost_one_look() -> None:
     async def story() -> None:
         world = World()
         hub = world.hub(streams_max=101, key_streams_max=100)
-        streams = [hub.stream("d", "k", world.sight(), None) for _ in range(100)]
+        streams = [hub.stream("d", "k", world.sight(), None, is_valid=valid) for _ in range(100)]
         for stream in streams:
             await names(stream, 4)
         with pytest.raises(Overloaded):
-            hub.stream("e", "k", world.sight(), None)
-        other = hub.stream("e", "other", world.sight(), None)
+            hub.stream("e", "k", world.sight(), None, is_valid=valid)
+        other = hub.stream("e", "other", world.sight(), None, is_valid=valid)
         await names(other, 1)
         with pytest.raises(Overloaded):
-            hub.stream("e", "third", world.sight(), None)
+            hub.stream("e", "third", world.sight(), None, is_valid=valid)
         await other.aclose()  # type: ignore[attr-defined]
         world.mark, world.has_ended = Mark(2, 0), True
         for stream in streams:
             assert (await names(stream))[-1] == "end 2.0"
         assert all(set(each) <= {"d", "e"} and len(each) <= 2 for each in world.looks)
-        hub.stream("e", "k", world.sight(), None)  # never begun: it takes no place
+        hub.stream("e", "k", world.sight(), None, is_valid=valid)  # never begun: it takes no place
         assert hub.open_streams == 0
 
     asyncio.run(story())
@@ -103,9 +111,9 @@ def test_silence_is_filled_and_does_not_last_for_ever() -> None:
     async def story() -> None:
         world = World()
         hub = world.hub(heartbeat_s=QUICK_S)
-        assert (await names(hub.stream("d", "k", world.sight(), Mark(1, 0)), 3)) == ["retry", ":", ":"]
+        assert (await names(hub.stream("d", "k", world.sight(), Mark(1, 0), is_valid=valid), 3)) == ["retry", ":", ":"]
         short = world.hub(heartbeat_s=QUICK_S, lifetime_s=5 * QUICK_S)
-        told = await names(short.stream("d", "k", world.sight(), Mark(1, 0)))
+        told = await names(short.stream("d", "k", world.sight(), Mark(1, 0), is_valid=valid))
         assert set(told) == {"retry", ":"}
 
     asyncio.run(story())
@@ -115,7 +123,7 @@ def test_a_store_that_cannot_be_read_is_looked_at_again() -> None:
     async def story() -> None:
         world = World()
         world.is_broken = True
-        stream = world.hub().stream("d", "k", world.sight(), Mark(1, 0))
+        stream = world.hub().stream("d", "k", world.sight(), Mark(1, 0), is_valid=valid)
         assert await names(stream, 1) == ["retry"]
         waiting = asyncio.ensure_future(names(stream, 1))
         while len(world.looks) < 3:
@@ -126,16 +134,31 @@ def test_a_store_that_cannot_be_read_is_looked_at_again() -> None:
     asyncio.run(story())
 
 
+def test_a_stream_ends_with_its_key() -> None:
+    async def story() -> None:
+        world = World()
+        hub = world.hub(check_s=0.0)
+        stream = hub.stream("d", "k", world.sight(), None, is_valid=revoked)
+        assert await names(stream) == ["retry"]
+        assert hub.open_streams == 0
+        again = hub.stream("d", "k", world.sight(), Mark(1, 0), is_valid=valid)
+        assert await names(again, 1) == ["retry"]
+        world.mark = Mark(2, 0)
+        assert await names(again, 1) == ["state 2.0"]
+
+    asyncio.run(story())
+
+
 def test_closing_ends_every_stream() -> None:
     async def story() -> None:
         world = World()
         hub = world.hub()
-        stream = hub.stream("d", "k", world.sight(), None)
+        stream = hub.stream("d", "k", world.sight(), None, is_valid=valid)
         await names(stream, 4)
         hub.close()
         assert await names(stream) == []
         with pytest.raises(Overloaded):
-            hub.stream("d", "k", world.sight(), None)
+            hub.stream("d", "k", world.sight(), None, is_valid=valid)
 
     asyncio.run(story())
 

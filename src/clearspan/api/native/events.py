@@ -22,6 +22,8 @@ LOOK_S: Final = 0.2
 HEARTBEAT_S: Final = 15.0
 LIFETIME_S: Final = 3600.0
 """Then a stream ends and its client comes back: a forgotten one does not stay for ever."""
+CHECK_S: Final = 1.0
+"""A stream whose key was last looked at before that looks again before it says anything more."""
 _RECONNECT_MS: Final = 1000
 
 
@@ -45,12 +47,14 @@ class Sight(NamedTuple):
 
 Look = Callable[[list[str]], Awaitable[dict[str, Sight]]]
 Moves = Callable[[str, int], Awaitable[list[tuple[int, dict[str, Any]]]]]
+IsValid = Callable[[], Awaitable[bool]]
 
 
 @dataclass(eq=False, slots=True)
 class _Stream:
     deletion_id: str
     key_id: str
+    is_valid: IsValid
     latest: Sight
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,6 +72,7 @@ class EventHub:
         look_s: float = LOOK_S,
         heartbeat_s: float = HEARTBEAT_S,
         lifetime_s: float = LIFETIME_S,
+        check_s: float = CHECK_S,
     ) -> None:
         """
         Args:
@@ -81,6 +86,7 @@ class EventHub:
         self._look_s = look_s
         self._heartbeat_s = heartbeat_s
         self._lifetime_s = lifetime_s
+        self._check_s = check_s
         self._streams: set[_Stream] = set()
         self._watching: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -98,18 +104,21 @@ class EventHub:
         if self._watching is not None:
             self._watching.cancel()
 
-    def stream(self, deletion_id: str, key_id: str, now: Sight, seen: Mark | None) -> AsyncIterator[bytes]:
+    def stream(
+        self, deletion_id: str, key_id: str, now: Sight, seen: Mark | None, *, is_valid: IsValid
+    ) -> AsyncIterator[bytes]:
         """The events of a deletion until it ends: text of `text/event-stream`.
 
         Args:
             key_id: who watches.
+            is_valid: whether that key still opens anything; a stream ends with its key.
             seen: the last event that the client has.
         Raises:
             Overloaded: too many streams are open, in all or of this key.
         """
         if self._is_closed or self._is_full(key_id):
             raise Overloaded("Too many event streams are open; ask for the deletion itself instead.", retry_after_s=5)
-        return self._events(_Stream(deletion_id, key_id, now), seen or Mark(-1, -1))
+        return self._events(_Stream(deletion_id, key_id, is_valid, now), seen or Mark(-1, -1))
 
     def _is_full(self, key_id: str) -> bool:
         of_key = sum(stream.key_id == key_id for stream in self._streams)
@@ -118,6 +127,7 @@ class EventHub:
     async def _events(self, stream: _Stream, seen: Mark) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._lifetime_s
+        check_at = loop.time() + self._check_s
         if self._is_full(stream.key_id):
             return  # others were faster; the client comes back
         self._streams.add(stream)  # not before: of a stream that is never begun, nobody would hear the end
@@ -126,6 +136,10 @@ class EventHub:
                 self._watching = loop.create_task(self._watch())
             yield b"retry: %d\n\n" % _RECONNECT_MS
             while not self._is_closed and loop.time() < ends_at:
+                if loop.time() >= check_at:
+                    if not await stream.is_valid():
+                        return
+                    check_at = loop.time() + self._check_s
                 stream.changed.clear()
                 now = stream.latest
                 if now.mark != seen:

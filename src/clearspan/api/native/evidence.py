@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from clearspan.api.auth import Permission, principal_of, requires
+from clearspan.api.auth import Permission, presented_key, principal_of, requires
 from clearspan.api.bodies import read_json_object
 from clearspan.api.methods import is_head
 from clearspan.api.native import inputs
@@ -34,7 +34,7 @@ async def watch_deletion(request: Request) -> Response:
     """Server-sent events: `state` for each move, `progress` with the counts so far, `end` at the last one.
 
     Each has an id; a client that comes back with `Last-Event-ID` gets the moves it has missed. 204 when it has missed
-    nothing and nothing more will come.
+    nothing and nothing more will come. It ends when its key is revoked or expires.
     """
     services = services_of(request)
     inputs.check_query(request.query_params)
@@ -48,7 +48,9 @@ async def watch_deletion(request: Request) -> Response:
         return Response(status_code=204, headers=headers)
     if is_head(request):
         return Response(headers=headers, media_type=EVENT_STREAM)
-    events = services.events.stream(status.job.deletion_id, principal.key_id, now, seen)
+    events = services.events.stream(
+        status.job.deletion_id, principal.key_id, now, seen, is_valid=lambda: _is_key_valid(services, request)
+    )
     return StreamingResponse(events, headers=headers, media_type=EVENT_STREAM)
 
 
@@ -149,6 +151,15 @@ async def lift_tombstone(request: Request) -> Response:
 
     deletion_id = await services.deletes.run(lift)
     return json_reply({"lifted": True, "deletion_id": deletion_id, "links": {"deletion": path_of(deletion_id)}})
+
+
+async def _is_key_valid(services: Services, request: Request) -> bool:
+    """Whether the request's key would still be let in: it may be revoked or expire while a stream is open."""
+    try:
+        await services.reads.run(services.catalog.authenticate, presented_key(request.scope["headers"]) or "")
+    except Exception:  # also when it cannot be told just now: the client comes back, and is told
+        return False
+    return True
 
 
 def payload_of(jws: str) -> Any:
