@@ -198,7 +198,7 @@ def print_preview(preview: Json) -> None:
     if traces["matched"] == 0:
         return
     for hold in preview["holds"]:
-        typer.echo(f"Hold {hold['id']} keeps {hold['traces']:,} of them.")
+        typer.echo(f"Hold {hold['id']} keeps {hold['traces']:,} of them; they are deleted when it is released.")
     typer.echo("")
     rows = {target: counts["planned"] for target, counts in preview["counts"].items() if counts["planned"]}
     print_table(["target", "rows"], [[target, f"{count:,}"] for target, count in rows.items()])
