@@ -113,3 +113,50 @@ def test_a_release_is_in_the_ledger_and_wakes_what_waits_after_a_crash(world: Wo
     if released:
         assert world.events("hold.released")[0]["private_hash"] is not None
         assert world.store.get_note(f"{hold.hold_id}.hold.created") is None
+
+
+def failing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No audit row can be written until the patch is undone."""
+
+    def fail(*_: object) -> int:
+        raise OSError("the disk of the Catalog")
+
+    monkeypatch.setattr(world.catalog, "record_event", fail)
+
+
+def test_a_hold_whose_row_could_not_be_written_gets_it_while_the_server_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleter = world.deleter()
+    holds = world.holds(deleter)
+    failing(world, monkeypatch)
+    with pytest.raises(OSError, match="Catalog"):
+        holds.create(hold_on("t1", reason="r"))
+    assert deleter.delete(by_ids("t1")).held == 1, "it counts all the same"
+    world.clock.advance(61)
+    deleter.run_due()
+    assert world.events("hold.created") == [], "not yet"
+    monkeypatch.undo()
+    world.clock.advance(61)
+    deleter.run_due()
+    (body,) = world.events("hold.created")
+    assert body["private_hash"] is not None
+
+
+def test_a_release_whose_row_could_not_be_written_gets_it_and_wakes_what_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleter = world.deleter()
+    holds = world.holds(deleter)
+    hold, _ = holds.create(hold_on("t1", reason="r"))
+    child_id = deleter.delete(by_ids("t1")).child_id
+    assert child_id is not None
+    failing(world, monkeypatch)
+    with pytest.raises(OSError, match="Catalog"):
+        holds.release(hold.hold_id, org_id=1, by="key_3", reason="r")
+    monkeypatch.undo()
+    world.clock.advance(61)
+    deleter.run_due()
+    assert len(world.events("hold.released")) == 1
+    assert world.store.get_note(f"{hold.hold_id}.hold.created") is None
+    assert world.job(child_id).state is S.VERIFIED

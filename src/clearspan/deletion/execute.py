@@ -83,6 +83,7 @@ class Deleter:
         self._acceptance = Acceptance(store, catalog, clock, ids, self._worker, secret=secret)
         self._acts = Acts(store, catalog, ids, self._steps, self._worker)
         self._alarmed: set[tuple[str, str]] = set()
+        self._chores: list[Callable[[], None]] = []
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -384,9 +385,22 @@ class Deleter:
     def _advance(self, task: Task) -> None:
         self._steps.advance(task)
 
+    def add_chore(self, chore: Callable[[], None]) -> None:
+        """Something else to do once a minute, until it succeeds each time. Call before `start`."""
+        self._chores.append(chore)
+
     def _keep_house(self) -> None:
-        """Erase expired previews; say once of each overdue deletion that it is."""
+        """Erase expired previews, do the chores, say once of each overdue deletion that it is. Each by itself."""
+        for chore in (self._sweep_previews, *self._chores, self._alarm):
+            try:
+                chore()
+            except Exception as error:  # it is tried again; no deletion depends on it
+                _log.warning("housekeeping of deletions failed: %s", type(error).__name__)
+
+    def _sweep_previews(self) -> None:
         self._store.sweep_previews(self._clock.now_ns())
+
+    def _alarm(self) -> None:
         overdue = set(self.overdue())
         for deletion_id, why in sorted(overdue - self._alarmed):
             _log.warning("deletion %s is overdue: %s", deletion_id, why)

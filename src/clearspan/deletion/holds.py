@@ -6,6 +6,8 @@ deletion, also one that is under way. The ledger has one row for its creation an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +50,8 @@ class Holds:
         self._deleter = deleter
         self._clock = clock
         self._ids = ids
+        self._owed: set[str] = set()  # holds whose audit row may be missing
+        deleter.add_chore(self.catch_up)
 
     def create(self, request: HoldRequest) -> tuple[HoldRow, HoldOutcome]:
         """Set a hold. It counts from the store's transaction on, before anything else is written down.
@@ -71,9 +75,10 @@ class Holds:
             self._store, self._ids, _note_ref(hold.hold_id, CREATED), hold.created_by, {"reason": hold.reason}
         )
         fault("hold.before_add")
-        outcome = self._store.add_hold(hold)
-        fault("hold.after_add")
-        self._record_created(hold, audit)
+        with self._owing(hold.hold_id):
+            outcome = self._store.add_hold(hold)
+            fault("hold.after_add")
+            self._record_created(hold, audit)
         return hold, outcome
 
     def release(self, hold_id: str, *, org_id: int, by: str, reason: str | None = None) -> HoldRow:
@@ -86,10 +91,11 @@ class Holds:
         if hold.released_ns is None:
             audit = write_note(self._store, self._ids, _note_ref(hold_id, RELEASED), by, {"by": by, "reason": reason})
             fault("hold.before_release")
-            self._store.release_hold(hold_id, self._clock.now_ns())
-            fault("hold.after_release")
-            self._record_released(hold, audit)
-            self._store.erase_note(_note_ref(hold_id, CREATED))
+            with self._owing(hold_id):
+                self._store.release_hold(hold_id, self._clock.now_ns())
+                fault("hold.after_release")
+                self._record_released(hold, audit)
+                self._store.erase_note(_note_ref(hold_id, CREATED))
             self._deleter.wake_held()
         return self.get(hold_id, org_id=org_id)
 
@@ -107,12 +113,33 @@ class Holds:
     def reconcile(self) -> None:
         """Write the audit rows that a crash kept from being written; call once at start-up. Cost O(holds)."""
         for hold in self._store.holds(None, True):
-            created = _note_ref(hold.hold_id, CREATED)
-            if hold.released_ns is None:
-                self._record_created(hold, read_note(self._store, created, hold.created_by))
-            else:
-                self._record_released(hold, read_note(self._store, _note_ref(hold.hold_id, RELEASED), "unknown"))
-                self._store.erase_note(created)
+            self._reconcile(hold)
+
+    def catch_up(self) -> None:
+        """The same for what failed while this process ran: the hold stands, its row follows. Called now and then."""
+        for hold_id in tuple(self._owed):
+            hold = self._store.get_hold(hold_id)
+            if hold is not None:
+                self._reconcile(hold)
+            self._owed.discard(hold_id)
+            self._deleter.wake_held()
+
+    @contextmanager
+    def _owing(self, hold_id: str) -> Iterator[None]:
+        """Should something inside fail, the hold may have changed without its audit row: it is looked at again."""
+        try:
+            yield
+        except Exception:
+            self._owed.add(hold_id)
+            raise
+
+    def _reconcile(self, hold: HoldRow) -> None:
+        created = _note_ref(hold.hold_id, CREATED)
+        if hold.released_ns is None:
+            self._record_created(hold, read_note(self._store, created, hold.created_by))
+        else:
+            self._record_released(hold, read_note(self._store, _note_ref(hold.hold_id, RELEASED), "unknown"))
+            self._store.erase_note(created)
 
     # -- audit ----------------------------------------------------------------------------------------------------
 
