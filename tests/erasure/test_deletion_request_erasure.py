@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 from clearspan import faults
 from clearspan.catalog.catalog import Catalog
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.holds import HoldRequest, Holds
 from clearspan.deletion.records import CatalogRecords
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.state import DeletionState
@@ -26,7 +28,7 @@ from clearspan.store.sqlite.open import SqliteStore
 from clearspan.testing.build import T0_NS, make_batch, make_span
 from clearspan.testing.clock import CountingIds, FixedClock
 from clearspan.testing.local_store import open_local_store
-from clearspan.testing.needles import needle_of, scan_folder
+from clearspan.testing.needles import needle_of, scan_folder, scan_values
 
 SEED = 7
 DAY = Window(T0_NS - 10**12, T0_NS + 10**14)
@@ -169,3 +171,117 @@ def test_a_request_that_matches_nothing_is_not_written_down(world: World) -> Non
     request = DeletionRequest(1, "key_1", "respan", Scope((1,)), ByFilter(where), DAY, reason=foreign)
     assert world.deleter().delete(request).matched == 0
     assert scan_folder(world.folder, {foreign}) == []
+
+
+# -- what else is said of deletions -------------------------------------------------------------------------------
+
+
+def found(world: World, needles: set[str]) -> set[str]:
+    """Those of the needles that some file holds, raw or unpacked."""
+    hits = {hit.needle for hit in scan_folder(world.folder, needles)}
+    return hits | {hit.needle for hit in scan_values(world.folder / "traces.db", needles)}
+
+
+def holds_of(world: World, deleter: Deleter) -> Holds:
+    records = CatalogRecords(world.catalog, world.clock, world.ids)
+    return Holds(world.store.deletions, records, deleter, world.clock, world.ids)
+
+
+def test_a_preview_and_its_token_leave_nothing(world: World) -> None:
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    request, needles = request_for(planted, rng)
+    deleter = world.deleter()
+    preview = deleter.preview(request)
+    other = deleter.preview(replace(request, reason=needle_of(rng.randbytes(12))))
+    assert other.plan.request.reason is not None
+    needles |= {preview.token, other.token, other.plan.request.reason}
+    assert request.reason in found(world, needles), "it is kept till then, packed"
+    result = deleter.delete_planned(preview.token, org_id=1, requested_by="key_1")
+    assert (result.state, result.hidden) == (DeletionState.VERIFIED, len(planted))
+    assert found(world, needles) == set(), "the other preview listed the same traces"
+
+
+def test_a_preview_that_nobody_used_goes_when_it_has_expired(world: World) -> None:
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    reason, value = needle_of(rng.randbytes(12)), needle_of(rng.randbytes(12))
+    customer = next(iter(planted.values())).customer_identifier
+    assert customer is not None
+    where = Condition(BY_NAME["customer_identifier"], Operator.IN, (customer, value))
+    request = DeletionRequest(1, "key_1", "native", Scope((1,)), ByFilter(where), DAY, reason=reason)
+    deleter = world.deleter()
+    assert len(deleter.preview(request).plan.traces) == len(planted)
+    assert found(world, {reason, value}) == {reason, value}
+    world.clock.advance(16 * 60)
+    deleter.run_due()
+    assert found(world, {reason, value}) == set()
+
+
+def test_a_hold_its_release_and_the_child_deletion_leave_nothing(world: World) -> None:
+    """But for the words of the release, a note that stays until it is erased by itself."""
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    request, needles = request_for(planted, rng)
+    deleter = world.deleter()
+    holds = holds_of(world, deleter)
+    why, why_over, value = (needle_of(rng.randbytes(12)) for _ in range(3))
+    by_filter = Condition(BY_NAME["customer_identifier"], Operator.EQUALS, (value,))
+    kept = tuple(planted)[:3]
+    first, _ = holds.create(HoldRequest(1, "key_2", Scope((1,)), ByIds(kept), reason=why))
+    second, _ = holds.create(HoldRequest(1, "key_2", Scope((1,)), ByFilter(by_filter), DAY, reason=why))
+    result = deleter.delete(request)
+    assert (result.state, result.hidden, result.held) == (DeletionState.VERIFIED, len(planted) - 3, 3)
+    gone = set(planted) - set(kept)
+    assert found(world, gone) == set()
+    # The child has a copy of the request; the holds say what they say.
+    said = {request.reason, why, value, *kept}
+    assert found(world, {each for each in said if each is not None}) == said
+    for hold in (first, second):
+        holds.release(hold.hold_id, org_id=1, by="key_2", reason=why_over)
+    assert found(world, {why, value}) == set()
+    deleter.run_due()
+    assert result.child_id is not None
+    assert deleter.status(result.child_id).job.state is DeletionState.VERIFIED
+    assert found(world, needles | {why, value}) == set()
+    assert found(world, {why_over}) == {why_over}
+    for hold in (first, second):
+        assert deleter.erase_note(f"{hold.hold_id}.hold.released")
+    assert found(world, {why_over}) == set()
+
+
+@pytest.mark.parametrize("point", [None, "deletion.after_cancel", "store.after_cancel"])
+def test_a_cancelled_deletion_keeps_the_traces_and_forgets_the_request(world: World, point: str | None) -> None:
+    rng = random.Random(SEED)
+    planted = plant(world, rng)
+    request, needles = request_for(planted, rng)
+    theirs = {*planted, *(each for context in planted.values() for each in said_by(context))}
+    deleter = world.deleter()
+    result = deleter.delete(request, wait_s=0)
+    why = needle_of(rng.randbytes(12))
+    if point is None:
+        deleter.cancel(result.deletion_id, by="key_1", reason=why)
+    else:
+        with faults.armed(f"{point}:1:crash"), pytest.raises(faults.Crash):
+            deleter.cancel(result.deletion_id, by="key_1", reason=why)
+        world.store.close()
+        reopened = open_local_store(world.folder, world.catalog.tombstone_secret)
+        world = world._replace(store=reopened)
+        deleter = world.deleter()
+        deleter.resume()
+        deleter.run_due()
+    assert deleter.status(result.deletion_id).job.state is DeletionState.CANCELLED
+    assert found(world, needles - theirs) == set()
+    assert found(world, theirs) == theirs, "the traces are as before"
+    assert found(world, {why}) == {why}
+    assert deleter.erase_note(f"{result.deletion_id}.cancelled")
+    assert found(world, {why}) == set()
+    if point is not None:
+        world.store.close()
+
+
+def said_by(context: SpanContext) -> set[str]:
+    """The needles of a context of `plant`."""
+    ((key, value),) = context.metadata
+    assert context.customer_identifier is not None
+    return {context.customer_identifier, key, value}
