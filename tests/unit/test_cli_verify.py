@@ -212,6 +212,20 @@ def test_an_exported_ledger_is_checked_without_the_data(papers: Path, data: Path
     assert piped.stdout_bytes == out.read_bytes(), "exporting again adds nothing"
 
 
+def test_a_ledger_in_order_says_what_that_does_not_show(papers: Path, data: Path) -> None:
+    for words, left_open in (
+        ((), ["--key", "--head"]),
+        (("--key", papers / "keys.json"), ["--head"]),
+        (("--key", papers / "keys.json", "--head", papers / "late.json"), []),
+    ):
+        ran = run("ledger", "check", "--data", data, *words)
+        assert ran.exit_code == 0, ran.output
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("not shown: ")]
+        assert [line.rpartition("(")[2].removesuffix(").") for line in lines] == left_open
+        said = json.loads(run("ledger", "check", "--data", data, *words, "--json").stdout)["not_shown"]
+        assert [f"not shown: {each}" for each in said] == lines
+
+
 def test_a_changed_export_names_its_first_bad_entry(papers: Path, data: Path) -> None:
     out = papers / "ledger.jsonl"
     run("ledger", "export", "--out", out, "--data", data)

@@ -55,12 +55,25 @@ def check(
         found = _check_data(data, config, keys, pinned) if file is None else _check_file(file, keys, pinned)
     except (ClearspanError, OSError, ValueError) as error:
         refuse(error)
+    left_open = not_shown(keys_given=key is not None, head_given=head is not None) if found.ok else []
     if as_json:
-        print_findings_json(found)
+        print_findings_json(found, not_shown=left_open)
     else:
         print_findings(found)
+        for line in left_open:
+            typer.echo(f"not shown: {line}")
     if not found.ok:
         raise typer.Exit(1)
+
+
+def not_shown(*, keys_given: bool, head_given: bool) -> list[str]:
+    """What a ledger that is in order leaves open, in sentences."""
+    said = []
+    if not keys_given:
+        said.append("Who signed: the ledger's own keys vouch for themselves. Give keys that you trust (--key).")
+    if not head_given:
+        said.append("That it was not cut short or made anew: no head that you kept was given (--head).")
+    return said
 
 
 @app.command("head")
