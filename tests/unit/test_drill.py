@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -229,3 +230,5 @@ def test_a_report_is_as_good_as_its_worst_check() -> None:
     assert "a \\| b" in page
     assert all(limit in page for limit in LIMITS)
     assert json.loads(json.dumps(report.as_json()))["ok"] is False
+    assert "grep" not in page, "the drill's own directory is gone when the report is read"
+    assert "grep -rla aabb d`" in render_markdown(replace(report, is_own_server=False))

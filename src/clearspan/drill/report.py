@@ -88,9 +88,7 @@ def render_markdown(report: DrillReport) -> str:
         "",
         *(f"    {kind}: {marks['head']} … {marks['tail']}" for kind, marks in report.marks.items()),
         "",
-        f"For example: `grep -rlaP '{_pattern(report.marks['gone']['head'])}' {report.data}`, or "
-        f"`grep -rla {report.marks['gone']['head']} {report.data}` for those written in hexadecimal. This report holds "
-        "them as well: keep it elsewhere.",
+        *_yourself(report),
         "",
         "## What this does not show",
         "",
@@ -103,6 +101,19 @@ def render_markdown(report: DrillReport) -> str:
 def fields_of(planted: list[Json]) -> Counter[str]:
     """Needles by field."""
     return Counter({row["field"]: row["needles"] for row in planted})
+
+
+def _yourself(report: DrillReport) -> list[str]:
+    head = report.marks["gone"]["head"]
+    if report.is_own_server:
+        return [
+            "The drill's own directory was removed at its end: there is nothing left to search. To look for yourself, run "
+            "the drill on a server that stays: `clearspan drill --url URL --data DIR`."
+        ]
+    return [
+        f"For example: `grep -rlaP '{_pattern(head)}' {report.data}`, or `grep -rla {head} {report.data}` for those "
+        "written in hexadecimal. This report holds them as well: keep it elsewhere."
+    ]
 
 
 def _where(report: DrillReport) -> list[str]:
