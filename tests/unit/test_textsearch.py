@@ -59,6 +59,7 @@ def names(page: TracePage) -> list[str]:
 
 def limit(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(textsearch, "SEARCH_S_MAX", seconds)
+    monkeypatch.setattr(textsearch, "COMPLETE_S_MAX", seconds)
     monkeypatch.setattr(textsearch, "time", Clock())
 
 
@@ -101,12 +102,28 @@ def test_a_page_comes_before_the_total(store: SqliteStore, monkeypatch: pytest.M
 
 
 def test_many_hits_end_a_search_after_half_its_time(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textsearch, "PAGE_GIVEN_MAX", 0)
     monkeypatch.setattr(textsearch, "HITS_ENOUGH", 20)
     limit(monkeypatch, 80)
     half = search(store, "common").total
     monkeypatch.setattr(textsearch, "HITS_ENOUGH", 1_000)
     limit(monkeypatch, 80)
     assert 10 <= half < search(store, "common").total <= TRACES
+
+
+def test_a_rare_text_is_found_completely(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has more time than a common one: as long as it has few candidates, or few were found."""
+    limit(monkeypatch, 20)
+    monkeypatch.setattr(textsearch, "COMPLETE_S_MAX", 1_000)
+    assert search(store, "common").total_is_exact  # 60 candidates are few
+    monkeypatch.setattr(textsearch, "PAGE_GIVEN_MAX", 10)
+    assert search(store, "common").total_is_exact  # fewer than HITS_ENOUGH
+    monkeypatch.setattr(textsearch, "HITS_ENOUGH", 5)
+    assert not search(store, "common").total_is_exact
+    assert search(store, "seldom").total_is_exact
+    monkeypatch.setattr(textsearch, "CANDIDATES_GIVEN_MAX", 10)
+    monkeypatch.setattr(textsearch, "HITS_ENOUGH", 1_000)
+    assert not search(store, "common").total_is_exact
 
 
 def test_a_deletion_never_gives_up(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

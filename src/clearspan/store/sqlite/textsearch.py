@@ -5,7 +5,8 @@ whose signature lacks the needle's grams is no match; any other is unpacked and 
 real one. Looking ends at the first record that decides; most false candidates are told by their unpacked bytes,
 without decoding a span, and of a large trace only those blocks are unpacked whose signatures have the grams. A search
 for a common text in a large store would still unpack the whole store to count: it gives up after a while, the page's
-traces first, and the page then says that its total is a floor.
+traces first, and the page then says that its total is a floor. A rare text has ten times as long: it is found wherever
+it is.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
 
 SEARCH_S_MAX = 0.2
-"""A request that has searched for so long gives up: its total is a floor then, and its page may be short."""
+"""A request that has looked at texts for so long gives up: its total is a floor then, and its page may be short. Finding
+the candidates comes before, and is never cut short."""
 HITS_ENOUGH = 100
 """With so many found, a search for a common text gives up after half of that time."""
+COMPLETE_S_MAX = 3.0
+"""How long a search may look for a text that is rare: that everything is found matters more there than the time."""
 
 CANDIDATES_GIVEN_MAX = 20_000
-"""Up to so many candidates a query starts from them; beyond, it walks its index and tests what it meets."""
+"""Up to so many candidates a query starts from them; beyond, it walks its index and tests what it meets. Up to so many
+it also has `COMPLETE_S_MAX`, until it has found enough."""
 PAGE_GIVEN_MAX = 1_000
-"""Up to so many candidates all can be looked at in time; of more, a page looks at those that come first in its
-order."""
+"""Up to so many candidates all are looked at, however many are found; of more, a page looks at those that come first in
+its order."""
 
 
 _NO_PKS = np.zeros(0, np.int64)
@@ -51,12 +56,13 @@ class Search:
     """State of the searches of one query on one connection."""
 
     def __init__(
-        self, conn: apsw.Connection, *, limit_s: float | None, check: Callable[[], None], narrow: bool = True
+        self, conn: apsw.Connection, *, unlimited: bool, check: Callable[[], None], narrow: bool = True
     ) -> None:
         self._narrow = narrow
         self._conn = conn
         self._check = check
-        self._limit_s = limit_s
+        self._unlimited = unlimited
+        self._fewest = math.inf  # candidates of the rarest text that every match must contain
         self._began_s = math.nan  # of time.perf_counter; set by the first trace that is asked for
         self._hits = 0
         self._candidates: dict[tuple[str, bool], text_index.Candidates] = {}
@@ -74,7 +80,10 @@ class Search:
             return sorted(set.intersection(*sets), reverse=True)
         found = [self._found(*each) for each in wanted]
         fewest = min((each.trace_pks for each in found if not each.unfiltered), key=len, default=None)
-        return None if fewest is None or len(fewest) > limit else fewest.tolist()
+        if fewest is None:
+            return None
+        self._fewest = len(fewest)
+        return None if len(fewest) > limit else fewest.tolist()
 
     def _seen(self, operator: str, needle: str) -> set[int]:
         return {pk for (pk, *each), verdict in self._verdicts.items() if verdict and each == [operator, needle]}
@@ -95,14 +104,20 @@ class Search:
         return verdict
 
     def _stop_if_late(self) -> None:
-        if self._limit_s is None:
+        if self._unlimited:
             return
         now = time.perf_counter()
         if math.isnan(self._began_s):
             self._began_s = now
-        if now - self._began_s > (self._limit_s / 2 if self._hits >= HITS_ENOUGH else self._limit_s):
+        if now - self._began_s > self._limit_s():
             self.gave_up = True
             raise GaveUp
+
+    def _limit_s(self) -> float:
+        common = self._hits >= HITS_ENOUGH
+        if self._fewest <= (PAGE_GIVEN_MAX if common else CANDIDATES_GIVEN_MAX):
+            return COMPLETE_S_MAX
+        return SEARCH_S_MAX / 2 if common else SEARCH_S_MAX
 
     def _look(self, trace_pk: int, wanted: _Wanted, ranges: text_index.Ranges | None) -> bool:
         """Whether the records of a trace show everything that is wanted.
@@ -233,7 +248,7 @@ def searching(
         check: called before each trace that is looked at; raises when the whole read must end.
         narrow: False: look at the text of every trace asked for, without the index; for a few given traces.
     """
-    search = Search(conn, limit_s=None if unlimited else SEARCH_S_MAX, check=check, narrow=narrow)
+    search = Search(conn, unlimited=unlimited, check=check, narrow=narrow)
     outer = getattr(_searches, "current", None)
     _searches.current = search
     try:
