@@ -107,8 +107,8 @@ def _yourself(report: DrillReport) -> list[str]:
     head = report.marks["gone"]["head"]
     if report.is_own_server:
         return [
-            "The drill's own directory was removed at its end: there is nothing left to search. To look for yourself, run "
-            "the drill on a server that stays: `clearspan drill --url URL --data DIR`."
+            "The drill's own directory was removed at its end: there is nothing left to search. To look for yourself, "
+            "run the drill on a server that stays: `clearspan drill --url URL --data DIR`."
         ]
     return [
         f"For example: `grep -rlaP '{_pattern(head)}' {report.data}`, or `grep -rla {head} {report.data}` for those "
