@@ -128,8 +128,11 @@ def test_previews_expire(stores: Stores) -> None:
     assert stores.deletions.sweep_previews(101) == 2
     assert [stores.deletions.get_preview(b"k%d" % n) for n in range(4)] == [None, None, b"x", b"x"]
     assert stores.deletions.preview_keys() == [b"k2", b"k3"]
-    assert stores.deletions.drop_preview(b"k2")
-    assert not stores.deletions.drop_preview(b"k2")
+    assert stores.deletions.void_preview(b"k2")
+    assert not stores.deletions.void_preview(b"k2")
+    assert stores.deletions.get_preview(b"k2") == b""
+    assert stores.deletions.sweep_previews(102) == 1
+    assert not stores.deletions.void_preview(b"k2")
     assert stores.deletions.preview_keys() == [b"k3"]
 
 

@@ -105,10 +105,10 @@ def test_a_plan_expires_and_is_erased(world: World) -> None:
 
 def test_a_plan_goes_with_the_traces_it_lists(world: World) -> None:
     deleter = world.deleter()
-    deleter.preview(by_ids("t1", "t2"))
-    kept = deleter.preview(by_ids("t3"))
+    gone, kept = deleter.preview(by_ids("t1", "t2")), deleter.preview(by_ids("t3"))
     assert deleter.delete(by_ids("t2")).state is S.VERIFIED
-    assert world.store.preview_keys() == [token_key(kept.token)]
+    assert world.store.get_preview(token_key(gone.token)) == b""
+    assert world.store.get_preview(token_key(kept.token))
 
 
 def test_a_plan_that_a_deletion_overtakes_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +123,14 @@ def test_a_plan_that_a_deletion_overtakes_is_not_kept(world: World, monkeypatch:
     with pytest.raises(Conflict) as caught:
         deleter.preview(by_ids("t1", "t2"))
     assert caught.value.code == "plan_mismatch"
-    assert world.store.preview_keys() == []
+    assert [world.store.get_preview(key) for key in world.store.preview_keys()] == [b""]
 
 
 def test_a_plan_whose_traces_changed_deletes_nothing(world: World) -> None:
     deleter = world.deleter()
     gone, changed = deleter.preview(by_ids("t1", "t2")), deleter.preview(by_filter(ids_in("t3", "t4")))
     deleter.delete(by_ids("t2"))
-    assert refusal(world, gone.token) == "plan_used_or_unknown"
+    assert refusal(world, gone.token) == "plan_mismatch"
     far = make_batch("t3", [make_span("s-early", start_s=-(10**6))])
     world.store.write([far], received_ns=T0_NS)
     assert refusal(world, changed.token) == "plan_mismatch"

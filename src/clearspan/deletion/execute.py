@@ -110,7 +110,7 @@ class Deleter:
         told = self._store.breakdown(pks)
         if sum(told.by_project.values()) != len(pks):
             # Asked after the preview was saved: whoever deletes those traces later finds it and erases it.
-            self._store.drop_preview(key)
+            self._store.void_preview(key)
             raise Conflict("Some of these traces were deleted meanwhile; make a new preview.", code="plan_mismatch")
         return Preview(
             plan=plan,
@@ -207,10 +207,16 @@ class Deleter:
     def _kept_plan(self, token: str, who: DeletionRequest) -> Plan:
         """The plan under a token, as a request of the one who shows it."""
         kept = self._store.get_preview(previews.token_key(token))
+        if kept == b"":
+            raise Conflict(
+                "A trace of this plan was deleted since; make a new preview. Nothing was deleted.",
+                code="plan_mismatch",
+                fields=("plan_token",),
+            )
         plan, expires_ns = (None, 0) if kept is None else previews.parse_kept(kept)
         if plan is None or (plan.request.org_id, plan.request.requested_by) != (who.org_id, who.requested_by):
             raise Conflict(
-                "This plan was used, lists a trace that was deleted since, or is not known; nothing was deleted.",
+                "This plan was used before or is not known; nothing was deleted.",
                 code="plan_used_or_unknown",
                 fields=("plan_token",),
             )

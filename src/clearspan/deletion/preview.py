@@ -100,7 +100,7 @@ def parse_kept(kept: bytes) -> KeptPlan:
     return KeptPlan(plan, body["expires_ns"])
 
 
-def drop_previews_of(store: DeletionStore, gone: set[int]) -> int:
+def void_previews_of(store: DeletionStore, gone: set[int]) -> int:
     """Erase every preview that lists a trace which a deletion takes: its ids may not outlive their trace.
 
     Nobody loses by it: such a plan is exact and could no longer be carried out.
@@ -110,9 +110,9 @@ def drop_previews_of(store: DeletionStore, gone: set[int]) -> int:
     Returns:
         How many previews were erased.
     """
-    dropped = 0
+    voided = 0
     for key in store.preview_keys():
         kept = store.get_preview(key)
-        if kept is not None and any(trace.trace_pk in gone for trace in parse_kept(kept).plan.traces):
-            dropped += store.drop_preview(key)
-    return dropped
+        if kept and any(trace.trace_pk in gone for trace in parse_kept(kept).plan.traces):
+            voided += store.void_preview(key)
+    return voided

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatalog, DeletionJob
 from clearspan.deletion.plan import child_job_of, parse_private
-from clearspan.deletion.preview import drop_previews_of
+from clearspan.deletion.preview import void_previews_of
 from clearspan.deletion.recording import Stuck, move, problem_of, record_hidden
 from clearspan.deletion.request import ByFilter
 from clearspan.deletion.room import is_disk_full
@@ -194,7 +194,7 @@ class Steps:
         come between the two. So it is said again, until both have succeeded in one call.
         """
         fault("deletion.before_settle")
-        drop_previews_of(self._store, {trace.trace_pk for trace in self._store.manifest(task.job.deletion_id)})
+        void_previews_of(self._store, {trace.trace_pk for trace in self._store.manifest(task.job.deletion_id)})
         now = self._clock.monotonic_s()
         try:
             self._store.settle(task.job.deletion_id)

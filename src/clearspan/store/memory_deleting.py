@@ -311,7 +311,7 @@ class DeletingMemory:
             deletion = self._known(deletion_id)
             if deletion.cancelled or deletion.is_waiting or self._has_more(deletion_id):
                 raise ValueError("the purge of that deletion is not finished")
-            left = [line.trace_pk for line in deletion.manifest if line.trace_pk > above]
+            left = [pk for pk, *_ in deletion.manifest if pk > above and not self._is_held(pk)]
             counts = Counter({name: count for name, count in self._count(left).items() if count})
             for trace_pk in left:
                 trace = self._traces.pop(trace_pk, None)
@@ -421,9 +421,12 @@ class DeletingMemory:
         with self._lock:
             return sorted(self._previews)
 
-    def drop_preview(self, key: bytes) -> bool:
+    def void_preview(self, key: bytes) -> bool:
         with self._lock:
-            return self._previews.pop(key, None) is not None
+            body, expires_ns = self._previews.get(key, (b"", 0))
+            if body:
+                self._previews[key] = (b"", expires_ns)
+            return bool(body)
 
     def sweep_previews(self, now_ns: int) -> int:
         with self._lock:

@@ -318,7 +318,8 @@ class DeletionStore(Protocol):
         """Remove, in one transaction, the next rows that outlived the purge, found by the manifest's trace_pks.
 
         It looks into every target, whatever the purge believes to have removed, before `settle` and after it. The
-        counts are added to `DeletionProgress.purged`; a repeat finds nothing more to count. After `settle` it must
+        counts are added to `DeletionProgress.purged`; a repeat finds nothing more to count. What a hold covers by now
+        is left, so that the recount finds it. After `settle` it must
         be called again, so that the write-ahead log is emptied.
 
         Args:
@@ -383,8 +384,8 @@ class DeletionStore(Protocol):
         """The key of every stored preview."""
         ...
 
-    def drop_preview(self, key: bytes) -> bool:
-        """Erase one preview; False if there is none."""
+    def void_preview(self, key: bytes) -> bool:
+        """Erase the body of a preview: it reads as empty from then on, until it expires. False if there is none."""
         ...
 
     def sweep_previews(self, now_ns: int) -> int:

@@ -359,11 +359,11 @@ class SqliteDeletionStore:
         with self._reader.snapshot() as conn:
             return private.preview_keys(conn)
 
-    def drop_preview(self, key: bytes) -> bool:
-        dropped: bool = self._writer.call("drop_preview", key)
-        if dropped:
+    def void_preview(self, key: bytes) -> bool:
+        voided: bool = self._writer.call("void_preview", key)
+        if voided:
             self._writer.call("empty_log")
-        return dropped
+        return voided
 
     def sweep_previews(self, now_ns: int) -> int:
         swept: int = self._writer.call("sweep_previews", now_ns)

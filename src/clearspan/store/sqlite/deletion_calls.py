@@ -337,12 +337,12 @@ class DeletionCalls:
             private.save_preview(self.conn, key, body, expires_ns)
 
     @_with_room
-    def drop_preview(self, key: bytes) -> bool:
-        """See port.DeletionStore.drop_preview."""
+    def void_preview(self, key: bytes) -> bool:
+        """See port.DeletionStore.void_preview."""
         with self.conn:
-            dropped = private.drop_preview(self.conn, key)
-        self._owes_empty_log = self._owes_empty_log or dropped
-        return dropped
+            voided = private.void_preview(self.conn, key)
+        self._owes_empty_log = self._owes_empty_log or voided
+        return voided
 
     @_with_room
     def sweep_previews(self, now_ns: int) -> int:

@@ -30,9 +30,9 @@ def preview_keys(conn: apsw.Connection) -> list[bytes]:
     return [key for (key,) in conn.execute("SELECT key FROM preview ORDER BY key")]
 
 
-def drop_preview(conn: apsw.Connection, key: bytes) -> bool:
-    """Remove one; False if there was none."""
-    conn.execute("DELETE FROM preview WHERE key = ?", (key,))
+def void_preview(conn: apsw.Connection, key: bytes) -> bool:
+    """Empty one; False if there was none with a body."""
+    conn.execute("UPDATE preview SET body = x'' WHERE key = ? AND body <> x''", (key,))
     return conn.changes() > 0
 
 
