@@ -16,6 +16,7 @@ import pytest
 from clearspan import deletion, faults
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.ledger import check_chain
+from clearspan.deletion import worker
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.records import KIND, CatalogRecords
 from clearspan.deletion.request import ByIds, DeletionRequest
@@ -467,6 +468,28 @@ def test_a_deletion_survives_dying_at_every_step(world: World) -> None:
 
 
 # -- in the background --------------------------------------------------------------------------------------------
+
+
+def test_large_deletions_leave_a_thread_to_the_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "SMALL", 1)
+    may_go_on = threading.Event()
+    with open_world(tmp_path, real=False, traces=10) as world:
+        settle = world.store.settle
+
+        def slow(deletion_id: str) -> None:
+            assert world.job(deletion_id).matched == 1 or may_go_on.wait(60)
+            settle(deletion_id)
+
+        monkeypatch.setattr(world.store, "settle", slow)
+        deleter = Deleter(world.store, world.catalog, SystemClock(), world.ids, secret=SECRET)
+        deleter.start()
+        try:
+            large = [deleter.delete(by_ids(f"t{n}", f"t{n + 1}", f"t{n + 2}"), wait_s=0) for n in (0, 3, 6)]
+            assert deleter.delete(by_ids("t9"), wait_s=20).state is S.VERIFIED
+            assert {world.job(each.deletion_id).state for each in large} == {S.HIDDEN}
+        finally:
+            may_go_on.set()
+            deleter.close()
 
 
 def test_a_thread_carries_deletions_out(world: World) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from clearspan import faults
 from clearspan.catalog.catalog import Catalog
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.holds import Holds
 from clearspan.deletion.job import DeletionQuery
 from clearspan.deletion.records import CatalogRecords
 from clearspan.deletion.state import DeletionState
@@ -25,7 +26,7 @@ from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.open import SqliteStore
 from clearspan.testing.build import T0_NS, make_batch, make_log, make_span, with_metadata
 from clearspan.testing.clock import CountingIds, FixedClock
-from clearspan.testing.deletions import SECRET, by_ids
+from clearspan.testing.deletions import SECRET, by_ids, hold_on
 from clearspan.testing.local_store import open_local_store
 from clearspan.testing.needles import needle_of, scan_folder
 from clearspan.testing.stores import visible
@@ -171,3 +172,22 @@ def test_what_turns_up_after_the_request_is_erased_goes_on_a_retry(
     assert progress.batches > 6, "a few rows at a time"
     assert scan_folder(tmp_path, {needle}) == []
     assert deleter.receipt(job.deletion_id)
+
+
+def test_a_retry_leaves_what_a_hold_covers(store: SqliteStore, catalog: Catalog) -> None:
+    ids = CountingIds()
+    records = CatalogRecords(catalog, FixedClock(), ids)
+    deleter = Deleter(store.deletions, records, FixedClock(), ids, secret=SECRET)
+    holds = Holds(store.deletions, records, deleter, FixedClock(), ids)
+    with rows_stay(store, catalog, TARGETS[0]):
+        deletion_id = deleter.delete(by_ids("t1", "t2")).deletion_id
+    hold, _ = holds.create(hold_on("t1"))
+    deleter.retry(deletion_id, by="key_1")
+    deleter.run_due()
+    job = deleter.status(deletion_id).job
+    assert (job.state, job.remaining["trace"]) == (S.FAILED, 1)
+    holds.release(hold.hold_id, org_id=1, by="key_1")
+    deleter.retry(deletion_id, by="key_1")
+    deleter.run_due()
+    job = deleter.status(deletion_id).job
+    assert (job.state, job.purged["trace"]) == (S.VERIFIED, 2)

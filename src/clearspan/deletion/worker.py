@@ -23,6 +23,9 @@ REREAD_S = 0.05
 HOUSEKEEPING_S = 60.0
 """Between two rounds of housekeeping: expired previews, alarms."""
 
+SMALL = 5_000
+"""Traces. The first thread takes no deletion of more, so that large ones, whose recount and settling are one step each,
+never hold up the small ones, however many there are."""
 THREADS = 3
 """At work at once. Whatever they do to rows queues up at the one writer, in short transactions."""
 
@@ -49,6 +52,14 @@ class Task:
     @property
     def is_over(self) -> bool:
         return self.job.state in FINAL
+
+
+def _takes_all(_: Task) -> bool:
+    return True
+
+
+def _takes_small(task: Task) -> bool:
+    return task.job.matched <= SMALL
 
 
 class Worker:
@@ -85,7 +96,11 @@ class Worker:
     def start(self) -> None:
         """Carry deletions out in threads of our own from now on."""
         assert not self._threads
-        self._threads = [threading.Thread(target=self._run, name=f"deleter-{n}", daemon=True) for n in range(THREADS)]
+        takes = [_takes_small, *[_takes_all] * (THREADS - 1)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(each,), name=f"deleter-{n}", daemon=True)
+            for n, each in enumerate(takes)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -152,18 +167,19 @@ class Worker:
                 return
             self._step(task)
 
-    def _run(self) -> None:
+    def _run(self, takes: Callable[[Task], bool]) -> None:
         while True:
             self._keep_house()
             with self._changed:
                 if self._closing:
                     return
                 now = self._clock.monotonic_s()
-                if not any(task.due_s <= now for task in self._queue):
-                    waits = [task.due_s - now for task in self._queue]
+                mine = [task for task in self._queue if takes(task)]
+                if not any(task.due_s <= now for task in mine):
+                    waits = [task.due_s - now for task in mine]
                     self._changed.wait(min([*waits, max(0.0, self._housekeeping_s - now)]))
                     continue
-            task = self._next_due()
+            task = self._next_due(takes)
             if task is not None:
                 self._step(task)
 
@@ -182,12 +198,12 @@ class Worker:
         except Exception as error:  # it is tried again; no deletion depends on it
             _log.warning("housekeeping of deletions failed: %s", type(error).__name__)
 
-    def _next_due(self) -> Task | None:
-        """Take the first task whose time has come off the queue; over ones are let go."""
+    def _next_due(self, takes: Callable[[Task], bool] = _takes_all) -> Task | None:
+        """Take the first task whose time has come off the queue."""
         with self._changed:
             now = self._clock.monotonic_s()
             for task in self._queue:
-                if task.due_s <= now:
+                if task.due_s <= now and takes(task):
                     self._queue.remove(task)
                     return task
         return None

@@ -13,7 +13,7 @@ import apsw
 import orjson
 
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite import holds, text_index
 from clearspan.store.sqlite.rows import BLOCK_BITS
 
 
@@ -50,13 +50,15 @@ def purge_some(
     """
     counts: Counter[str] = Counter()
     done_to: int | None = above
+    active = holds.rows(conn)
     with conn:
         row = rows.known(conn, deletion_id)
         if row.phase != rows.HIDDEN or rows.has_more(conn, row):
             raise ValueError("the purge of that deletion is not finished")
         while done_to is not None:
             pks = _next_piece(conn, row.deletion_no, done_to)
-            if pks and not _purge_piece(conn, pks, counts, rows_max):
+            kept = holds.kept(conn, active, pks)
+            if pks and not _purge_piece(conn, [pk for pk in pks if pk not in kept], counts, rows_max):
                 break
             done_to = pks[-1] if pks else None
             if counts.total() >= rows_max or is_over():
