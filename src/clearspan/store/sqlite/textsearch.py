@@ -30,8 +30,8 @@ from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.rows import block_range
 
 SEARCH_S_MAX = 0.2
-"""A request that has looked at texts for so long gives up: its total is a floor then, and its page may be short. Finding
-the candidates comes before, and is never cut short."""
+"""A request that has looked at texts for so long gives up: its total is a floor then, and its page may be short.
+Finding the candidates comes before, and is never cut short."""
 HITS_ENOUGH = 100
 """With so many found, a search for a common text gives up after half of that time."""
 COMPLETE_S_MAX = 3.0
