@@ -18,6 +18,7 @@ from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.ledger import check_chain
 from clearspan.deletion import worker
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.job import DeletionQuery
 from clearspan.deletion.records import KIND, CatalogRecords
 from clearspan.deletion.request import ByIds, DeletionRequest
 from clearspan.deletion.result import render_message
@@ -25,7 +26,7 @@ from clearspan.deletion.state import DeletionState
 from clearspan.deletion.steps import ATTEMPTS_MAX, RETRY_S
 from clearspan.deletion.targets import NAMES
 from clearspan.model.clock import SystemClock
-from clearspan.model.errors import Conflict, NotFound, Overloaded, StoreDamaged, Unguarded
+from clearspan.model.errors import Conflict, InvalidPage, NotFound, Overloaded, StoreDamaged, Unguarded
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition
 from clearspan.query.fields import BY_NAME
@@ -76,6 +77,12 @@ def test_a_receipt_tells_the_time_of_every_state(world: World) -> None:
         body = receipt.split(".")[1]
         receipt = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
     assert set(json.loads(receipt)["times"]) == {"planned", "hidden", "purged", "verified"}
+
+
+def test_a_cursor_beyond_every_time_is_refused(world: World) -> None:
+    if world.real is not None:
+        with pytest.raises(InvalidPage):
+            world.deleter().list_deletions(DeletionQuery(1, (1,), after="9999999999999999999.del_1"))
 
 
 def test_each_move_is_one_ledger_row_without_values(world: World) -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition
+from clearspan.query.fields import BY_NAME
+from clearspan.query.operators import Operator
 from clearspan.store.port import HoldRow, PlannedTrace
 from clearspan.store.sqlite.deletion_calls import BUSY_S_MAX
 from clearspan.store.sqlite.judge import Question
 from clearspan.store.sqlite.process import Options, Service
 from clearspan.testing.build import make_batch, make_log, make_span, make_trace, with_metadata
+from clearspan.testing.local_store import open_local_store
 
 TRACES = 120
 QUESTION = Question(Scope((1,)), None, Window())
@@ -110,3 +114,23 @@ def test_what_a_hold_took_is_on_disk_before_the_catalog_is_told(tmp_path: Path) 
     full, normal = 2, 1
     assert commits[0] == normal
     assert commits[-1] == full
+
+
+@pytest.mark.parametrize("held_by", [None, "anna", "words"])
+def test_a_hold_that_asks_for_text_is_asked_outside_of_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_by: str | None
+) -> None:
+    """Each trace may take a millisecond then: a hide of some hundred traces is staged as a large one is."""
+    store = open_local_store(tmp_path)
+    store.writer.submit([make_trace(f"t{n}") for n in range(60)], 1).result()
+    field, operator = ("text", Operator.ICONTAINS) if held_by == "words" else ("customer_identifier", Operator.EQUALS)
+    if held_by is not None:
+        where = Condition(BY_NAME[field], operator, (held_by,))
+        store.deletions.add_hold(HoldRow("hold_1", 1, Scope((1,)), where, None, Window(), None, 1, "key_1"))
+    calls: list[str] = []
+    call = store.writer.call
+    monkeypatch.setattr(store.writer, "call", lambda name, *args: (calls.append(name), call(name, *args))[1])
+    lines = [PlannedTrace(n + 1, 1, f"t{n}") for n in range(60)]
+    assert store.deletions.hide("del_1", Scope((1,)), None, Window(), lines, b"why").hidden == 60
+    assert ("stage_activate" in calls) == (held_by == "words")
+    store.close()

@@ -47,7 +47,7 @@ def render_cursor(row: Job) -> str:
 def parse_cursor(text: str) -> tuple[int, str]:
     """(time, id) of a cursor. Raises InvalidPage for anything that is none."""
     at, _, deletion_id = text.partition(".")
-    if not (at.isascii() and at.isdigit() and len(at) < 20 and deletion_id):
+    if not (at.isascii() and at.isdigit() and len(at) < 20 and int(at) < 2**63 and deletion_id):
         raise InvalidPage("The cursor is not one of this list.", fields=("cursor",))
     return int(at), deletion_id
 

@@ -45,8 +45,6 @@ LOG_EMPTY_PAUSE_S = 0.05
 """Between two tries: each may hold the writer for as long."""
 CHUNK = 2_000
 """Traces that are judged and staged at a time."""
-TEXT_SEARCHES_DIRECT = 20
-"""With a text search, only so few traces are judged inside the writer's transaction: each may take a millisecond."""
 CHUNKS_AHEAD = 4
 """Of a stage: how many may be on their way to the writer."""
 STAGE_TRIES = 5
@@ -158,7 +156,9 @@ class SqliteDeletionStore:
     ) -> HideOutcome:
         """See port.DeletionStore.hide. Cost: about 10 µs a trace, of which the writer is held up for short pieces."""
         question = Question(scope, where, window)
-        if len(manifest) <= min(self.direct_max, TEXT_SEARCHES_DIRECT if question.searches_text else self.direct_max):
+        with self._reader.snapshot() as conn:
+            is_slow = question.is_slow(holds.rows(conn))
+        if len(manifest) <= min(self.direct_max, hiding.SLICE_SLOW if is_slow else self.direct_max):
             outcome: HideOutcome = self._writer.call(
                 "hide", deletion_id, question, list(manifest), request, manifest_salt, exact, preview_key
             )

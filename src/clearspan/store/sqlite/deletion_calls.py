@@ -189,8 +189,9 @@ class DeletionCalls:
     def stage_refresh(self, deletion_id: str) -> bool:
         """Judge traces again that changed; whether more did."""
         stage = self._open_stage(deletion_id)
+        is_slow = stage.question.is_slow(holds.rows(self.conn))
         try:
-            return staging.refresh(self.conn, self._secret, stage, hiding.SLICE)
+            return staging.refresh(self.conn, self._secret, stage, hiding.SLICE_SLOW if is_slow else hiding.SLICE)
         except BaseException:
             stage.is_stale = True
             raise

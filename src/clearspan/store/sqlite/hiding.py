@@ -19,6 +19,8 @@ from clearspan.store.tombstone import manifest_salt_of
 
 SLICE = 1_000
 """Traces that one transaction hides at most."""
+SLICE_SLOW = 20
+"""With a text search, of the deletion's own or of a hold: each of them may take a millisecond."""
 
 
 def outcome_of(judged: Judged) -> HideOutcome:

@@ -33,7 +33,15 @@ class Question(NamedTuple):
     @property
     def searches_text(self) -> bool:
         """Whether an answer may need a trace's unpacked text."""
-        return self.where is not None and any(part.field.type is FieldType.SEARCH for part in conditions(self.where))
+        return _searches_text(self.where)
+
+    def is_slow(self, active: Sequence[HoldRow]) -> bool:
+        """Whether an answer may take a millisecond a trace: the text is asked for here or by a hold."""
+        return self.searches_text or any(_searches_text(hold.where) for hold in active)
+
+
+def _searches_text(where: Expr | None) -> bool:
+    return where is not None and any(part.field.type is FieldType.SEARCH for part in conditions(where))
 
 
 class Judged(NamedTuple):
@@ -62,7 +70,7 @@ def judge(
     active = holds.rows(conn)
     done = 0
     with textsearch.searching(conn, unlimited=True, narrow=len(lines) >= NARROW_FROM):
-        for piece in _pieces(lines, CHUNK // 10 if question.searches_text else CHUNK):
+        for piece in _pieces(lines, CHUNK // 10 if question.is_slow(active) else CHUNK):
             if done and is_over():
                 break
             _judge_piece(conn, question, piece, judged, active)
