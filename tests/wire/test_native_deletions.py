@@ -349,3 +349,23 @@ def test_bounds_of_keys(three: Wire) -> None:
     refused(wrong, 403, "not_permitted", "environment")
     one = create(three, {"trace_ids": ["c"], "project": "default", "environment": "nowhere"})
     assert (one["traces"]["matched"], one["projects"]) == (0, ["default"])
+
+
+def test_of_anothers_deletion_nothing_is_read_that_takes_longer_than_of_none(
+    three: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletion_id = create(three, {"trace_ids": ["a"]})["id"]
+    stranger = three.key(*KeyScope, org_id=three.catalog.create_organisation("Other").id)
+    store, asked = three.services.deleter._store, []
+    progress = store.progress
+
+    def ask(each: str) -> Any:
+        asked.append(each)
+        return progress(each)
+
+    monkeypatch.setattr(store, "progress", ask)
+    for each in (deletion_id, "del_" + "0" * 32):
+        refused(three.get(f"/v1/deletions/{each}", key=stranger), 404, "not_found")
+    assert asked == []
+    assert three.get(f"/v1/deletions/{deletion_id}").status_code == 200
+    assert set(asked) == {deletion_id}

@@ -294,10 +294,16 @@ class Deleter:
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    def status(self, deletion_id: str) -> DeletionStatus:
-        """A deletion's row in the Catalog and how far the store has come with it. Raises NotFound."""
+    def status(self, deletion_id: str, *, sees: Callable[[DeletionJob], bool] | None = None) -> DeletionStatus:
+        """A deletion's row in the Catalog and how far the store has come with it.
+
+        Args:
+            sees: whether the caller may see it; None: everybody may.
+        Raises:
+            NotFound: there is none, or the caller may not see it; which one is not told, by the time it takes neither.
+        """
         job = self._catalog.get_deletion(deletion_id)
-        if job is None:
+        if job is None or (sees is not None and not sees(job)):
             raise NotFound("There is no such deletion.")
         return DeletionStatus(job, self._store.progress(deletion_id))
 

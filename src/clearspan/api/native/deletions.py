@@ -11,7 +11,7 @@ from clearspan.api.auth import Permission, principal_of, requires
 from clearspan.api.bodies import read_json_object
 from clearspan.api.errors import dump_json
 from clearspan.api.native import inputs, requests
-from clearspan.api.native.bounds import Bounds, bounds_of, no_such
+from clearspan.api.native.bounds import Bounds, bounds_of
 from clearspan.api.native.views import Json, deletion_json, path_of, preview_json, window_of
 from clearspan.api.policies import policy_of
 from clearspan.api.respan.window import HEADER, EffectiveWindow
@@ -145,10 +145,7 @@ async def retry_deletion(request: Request) -> Response:
 
 def permitted(services: Services, bounds: Bounds, deletion_id: str) -> DeletionStatus:
     """A deletion within the key's bounds. Raises NotFound for any other, whoever's it is. Blocks."""
-    status = services.deleter.status(deletion_id)
-    if not bounds.sees(status.job):
-        raise no_such("deletion")
-    return status
+    return services.deleter.status(deletion_id, sees=bounds.sees)
 
 
 def json_reply(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
