@@ -107,7 +107,7 @@ def test_what_a_good_receipt_does_not_show_is_said(papers: Path) -> None:
         ran = run("verify", *words)
         assert ran.exit_code == 0, ran.output
         lines = ran.stdout.splitlines()
-        said = json.loads(run("verify", *words, "--json").stdout)["not_shown"]
+        said: list[str] = json.loads(run("verify", *words, "--json").stdout)["not_shown"]
         assert [line.removeprefix("not shown: ") for line in lines if line.startswith("not shown: ")] == said
         assert lines[-len(said) :] == [f"not shown: {each}" for each in said], "it is what is read last"
         return said
