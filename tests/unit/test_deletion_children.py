@@ -181,3 +181,22 @@ def test_a_failing_parent_still_hands_its_remainder_over(world: World, monkeypat
     world.holds(deleter).release(hold.hold_id, org_id=1, by="key_2")
     deleter.run_due()
     assert world.job(child_id_of(result.deletion_id)).state is S.VERIFIED
+
+
+def test_what_a_hold_keeps_keeps_its_public_link(world: World) -> None:
+    """A link to a hidden trace opens nothing; it is removed with the trace, not before."""
+    if world.real is None:
+        return
+    for trace_id in ("t1", "t2"):
+        world.real.set_share(1, 1, trace_id, public=True)
+    deleter = world.deleter()
+    holds = world.holds(deleter)
+    result = deleter.delete(by_ids("t1", "t2", "t3"), wait_s=0)
+    holds.create(hold_on("t1"))
+    deleter.run_due()
+    parent = world.job(result.deletion_id)
+    assert (parent.state, parent.held, parent.purged["share"]) == (S.VERIFIED, 1, 1)
+    assert parent.child_id is not None
+    deleter.cancel(parent.child_id, by="key_1")
+    assert world.ids_left() == {"t0", "t1", "t4", "t5", "t6", "t7"}
+    assert world.real.count_shares([(1, "t1"), (1, "t2")]) == 1

@@ -68,7 +68,7 @@ class Acts:
                 job = self._catalog.get_deletion(deletion_id) or job  # with the time of its failure
                 again = _S.PURGED if job.purged else _S.HIDDEN
                 task.job = move(self._catalog, job, again, audit=Audit(by))
-                task.survivors_to, task.shares_dropped, task.progress = -1, False, None
+                task.survivors_to, task.progress = -1, None
         self._worker.adopt(task)
         self._worker.wake(lambda each: each.job.deletion_id == deletion_id)
         return task.job

@@ -119,10 +119,6 @@ class Steps:
             return self.record_cancelled(job, progress)
         if self._is_too_early(task):
             return job
-        if not task.shares_dropped:
-            fault("deletion.before_shares")
-            self._catalog.drop_shares(job, self._store.manifest(job.deletion_id))
-            task.shares_dropped = True
         if progress.more:
             self._purge_batch(task, progress)
             return job
@@ -133,7 +129,8 @@ class Steps:
         if not job.matched:
             return self._record_purged(job, progress)  # no row was removed and no request written down
         if not progress.settled:
-            # Once more: a link may have been on its way to the Catalog while its trace was hidden.
+            # Not before: until it is purged, a hold or a cancel may still keep a trace, and its public link with it.
+            fault("deletion.before_shares")
             self._catalog.drop_shares(job, self._store.manifest(job.deletion_id))
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:

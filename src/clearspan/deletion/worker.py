@@ -40,7 +40,6 @@ class Task:
     due_s: float = 0.0  # not before then
     lease_s: float = float("-inf")  # when our lease should be renewed
     progress: DeletionProgress | None = None  # read once, then kept in step with what the batches answer
-    shares_dropped: bool = False
     attempts: int = 0  # failures in a row
     rows_max: int | None = None  # of the next batch; None: the usual number
     is_waiting: bool = False  # for a time or for a hold: nothing is wrong with it
