@@ -19,7 +19,7 @@ import numpy as np
 from bench import phases
 from bench.client import Connection, render_json
 from bench.generate import Body, customer_name
-from bench.load import LoadResult, drive
+from bench.load import drive
 from bench.phases import Run, WrongAnswer
 from bench.report import timing, value
 from bench.server import Watch, usage
@@ -87,18 +87,18 @@ def _beside(run: Run, work: Callable[[], tuple[float, float, str] | None], offse
             time.sleep(0.005)
             yield body
 
-    def write() -> LoadResult:
-        return asyncio.run(drive(run.server.address, bodies(), clients=1))
-
-    with ThreadPoolExecutor(2) as pool:
-        reading, writing = pool.submit(read), pool.submit(write)
+    def working() -> tuple[float, float, str] | None:
         try:
-            outcome = work()
+            return work()
         finally:
             over.set()
-        acks = writing.result().ack_ms
+
+    with ThreadPoolExecutor(2) as pool:
+        reading, outcome = pool.submit(read), pool.submit(working)
+        # In this thread, because the driver handles signals.
+        acks = asyncio.run(drive(run.server.address, bodies(), clients=1)).ack_ms
         run.extra += len(acks)
-        return Beside(outcome or (0.0, 0.0, ""), reading.result(), acks)
+        return Beside(outcome.result() or (0.0, 0.0, ""), reading.result(), acks)
 
 
 def _delete(run: Run, names: list[str], expected: int) -> tuple[float, float, str]:
