@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -41,11 +42,14 @@ def large_delete(run: Run) -> None:
     idle = _beside(run, lambda: time.sleep(IDLE_S), STALL_OFFSET)
     memory_before = usage(run.server.pid).rss_mib
     with Watch(run.server.pid) as watch:
-        busy = _beside(run, lambda: _delete(run, names, len(chosen)), STALL_OFFSET + 100_000)
+        busy = _beside(run, lambda: _delete(run, names), STALL_OFFSET + 100_000)
     run.deleted.update(chosen)
-    hidden_s, verified_s, state = busy.outcome
+    preview_s, hidden_s, verified_s, matched = busy.outcome
+    if matched > len(chosen):
+        raise WrongAnswer(f"{matched:,} traces matched, {len(chosen):,} were sent and not deleted")
+    run.add(value("delete", f"{label}: previewed", "ms", preview_s * 1e3, None, note=f"{matched:,} matched"))
     run.add(value("delete", f"{label}: hidden", "ms", hidden_s * 1e3, 1_000, note=f"{spans:,} spans"))
-    run.add(value("delete", f"{label}: purged and verified", "s", verified_s, 60, note=state))
+    run.add(value("delete", f"{label}: purged and verified", "s", verified_s, 60))
     idle_p95 = float(np.percentile(idle.lists_ms, 95))
     run.add(timing("delete", f"{label}: list beside it", busy.lists_ms, 2 * idle_p95, f"idle p95 {idle_p95:.1f} ms"))
     note = (
@@ -56,14 +60,18 @@ def large_delete(run: Run) -> None:
     run.add(value("delete", f"{label}: extra memory, RSS of all processes", "MiB", extra, 256))
 
 
+Outcome = tuple[float, float, float, int]
+"""Seconds to the preview's answer, to hidden and to verified; how many traces it were."""
+
+
 class Beside:
     """What readers and single spans saw while something ran, and that something's outcome."""
 
-    def __init__(self, outcome: tuple[float, float, str], lists_ms: list[float], acks_ms: list[float]) -> None:
+    def __init__(self, outcome: Outcome, lists_ms: list[float], acks_ms: list[float]) -> None:
         self.outcome, self.lists_ms, self.acks_ms = outcome, lists_ms, acks_ms
 
 
-def _beside(run: Run, work: Callable[[], tuple[float, float, str] | None], offset: int) -> Beside:
+def _beside(run: Run, work: Callable[[], Outcome | None], offset: int) -> Beside:
     """Run `work` while one connection reads list pages and another sends one span at a time, each without a pause."""
     over = threading.Event()
 
@@ -87,7 +95,7 @@ def _beside(run: Run, work: Callable[[], tuple[float, float, str] | None], offse
             time.sleep(0.005)
             yield body
 
-    def working() -> tuple[float, float, str] | None:
+    def working() -> Outcome | None:
         try:
             return work()
         finally:
@@ -98,35 +106,39 @@ def _beside(run: Run, work: Callable[[], tuple[float, float, str] | None], offse
         # In this thread, because the driver handles signals.
         acks = asyncio.run(drive(run.server.address, bodies(), clients=1)).ack_ms
         run.extra += len(acks)
-        return Beside(outcome.result() or (0.0, 0.0, ""), reading.result(), acks)
+        return Beside(outcome.result() or (0.0, 0.0, 0.0, 0), reading.result(), acks)
 
 
-def _delete(run: Run, names: list[str], expected: int) -> tuple[float, float, str]:
-    """(seconds to hidden, seconds to verified, end state) of one deletion by filter through the native API."""
+def _delete(run: Run, names: list[str]) -> Outcome:
+    """Preview and delete by filter through the native API, as a careful client would."""
     connection = Connection(run.server.address)
-    end = phases.iso(phases.END_NS + 1_800 * 10**9)  # without the traces sent beyond the plan
-    body = {
+    body: dict[str, object] = {
         "filters": {"customer_identifier": {"operator": "IN", "value": names}},
         "start_time": phases.window(run)["start_time"],
-        "end_time": end,
-        "expected_count": expected,
-        "wait": "hidden",
+        "end_time": phases.iso(phases.END_NS + 1_800 * 10**9),  # without the traces sent beyond the plan
     }
     began = time.perf_counter()
-    answer = connection.send(render_json(run.server.address, "POST", "/v1/deletions", body))
+    preview = _post(run, connection, "/v1/deletions/preview", body)
+    previewed = time.perf_counter() - began
+    body |= {"expected_count": preview["traces"]["matched"], "wait": "hidden"}
+    began = time.perf_counter()
+    shown = _post(run, connection, "/v1/deletions", body)
     hidden = time.perf_counter() - began
-    if answer.status not in (200, 201, 202):
-        raise WrongAnswer(f"the deletion answered {answer.status}: {answer.body[:400]!r}")
-    deletion_id = answer.json()["id"]
-    state = answer.json()["state"]
-    while state not in ("verified", "failed", "cancelled") and time.perf_counter() - began < GIVE_UP_S:
+    while shown["state"] not in ("verified", "failed", "cancelled") and time.perf_counter() - began < GIVE_UP_S:
         time.sleep(0.1)
-        shown = connection.send(render_json(run.server.address, "GET", f"/v1/deletions/{deletion_id}")).json()
-        state = shown["state"]
+        shown = connection.send(render_json(run.server.address, "GET", f"/v1/deletions/{shown['id']}")).json()
     connection.close()
-    if state != "verified":
-        raise WrongAnswer(f"the deletion ended {state}: {shown}")
-    return hidden, time.perf_counter() - began, state
+    if shown["state"] != "verified":
+        raise WrongAnswer(f"the deletion ended {shown['state']}: {shown}")
+    return previewed, hidden, time.perf_counter() - began, int(shown["traces"]["matched"])
+
+
+def _post(run: Run, connection: Connection, path: str, body: dict[str, object]) -> dict[str, Any]:
+    answer = connection.send(render_json(run.server.address, "POST", path, body))
+    if answer.status not in (200, 201, 202):
+        raise WrongAnswer(f"{path} answered {answer.status}: {answer.body[:400]!r}")
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 def _customers(run: Run, size: int) -> tuple[list[int], list[str]]:
