@@ -19,6 +19,8 @@ from clearspan.store.sqlite.select import Entry, Plan
 
 ARMS_MAX = 50
 """SELECTs of one compound: SQLite takes 500. A page over more projects is merged from several queries."""
+SKIP_MIN = 1_000
+"""A page that begins so deep in the order of start is looked for by the hourly counters first."""
 MILLION = 1_000_000
 
 
@@ -103,25 +105,52 @@ class Listing:
         return found
 
     def _page(self, sort: SortKey, page: OffsetPage, total: int) -> list[int]:
-        plans = self._ordered_plans(sort, page, total)
+        if self._where is None and sort.field.name == "start_time" and page.offset >= SKIP_MIN:
+            return self._page_by_hours(sort, page)
+        return self._page_of(self._ordered_plans(sort, page, total), sort, page)
+
+    def _page_by_hours(self, sort: SortKey, page: OffsetPage) -> list[int]:
+        """A deep page of all traces in order of start: the counters say in which hour it begins."""
+        hour, skipped = _hour_at(self._conn, self._scope, self._window, page.offset, descending=sort.descending)
+        start_ns, end_ns = self._window
+        if hour is not None and sort.descending:
+            end_ns = (hour + 1) * HOUR_NS if end_ns is None else min(end_ns, (hour + 1) * HOUR_NS)
+        elif hour is not None:
+            start_ns = hour * HOUR_NS if start_ns is None else max(start_ns, hour * HOUR_NS)
+        plans = [
+            select.plan(
+                self._scope,
+                project_id,
+                None,
+                Window(start_ns, end_ns),
+                entry=Entry.INDEX,
+                index="trace_by_start",
+                any_hidden=self._any_hidden,
+            )
+            for project_id in self._scope.project_ids
+        ]
+        return self._page_of(plans, sort, page, skipped=skipped)
+
+    def _page_of(self, plans: list[Plan], sort: SortKey, page: OffsetPage, *, skipped: int = 0) -> list[int]:
+        """The page out of the rows of the plans, which leave out the first `skipped` rows."""
+        offset = page.offset - skipped
         direction = "DESC" if sort.descending else "ASC"
         # SQLite takes NULL for the smallest value, so descending has it last anyway, and plain DESC can use an index.
         nulls = " NULLS LAST" if sort.field.nullable and not sort.descending else ""
         order = f" ORDER BY sort_key {direction}{nulls}, pk {direction} LIMIT ? OFFSET ?"
         if len(plans) > ARMS_MAX:
-            return self._merged(plans, sort, order, page)
-        return [pk for pk, _ in self._read(plans, sort, order, page.page_size, page.offset)]
+            return self._merged(plans, sort, order, offset, offset + page.page_size)
+        return [pk for pk, _ in self._read(plans, sort, order, page.page_size, offset)]
 
-    def _merged(self, plans: list[Plan], sort: SortKey, order: str, page: OffsetPage) -> list[int]:
-        """The page out of the first rows of each group of projects. Cost O(groups · rows up to the page's end)."""
-        wanted = page.offset + page.page_size
+    def _merged(self, plans: list[Plan], sort: SortKey, order: str, offset: int, wanted: int) -> list[int]:
+        """Rows offset to wanted out of the first of each group of projects. Cost O(groups · wanted)."""
         rows: list[tuple[int, Any]] = []
         for start in range(0, len(plans), ARMS_MAX):
             rows += self._read(plans[start : start + ARMS_MAX], sort, order, wanted, 0)
         known = [(pk, key) for pk, key in rows if key is not None]
         known.sort(key=lambda row: (row[1], row[0]), reverse=sort.descending)
         unknown = sorted((pk for pk, key in rows if key is None), reverse=sort.descending)
-        return ([pk for pk, _ in known] + unknown)[page.offset : wanted]
+        return ([pk for pk, _ in known] + unknown)[offset:wanted]
 
     def _read(self, plans: list[Plan], sort: SortKey, order: str, limit: int, offset: int) -> list[tuple[int, Any]]:
         """(trace_pk, sort key) of some projects' rows in order."""
@@ -216,6 +245,47 @@ def count_visible(conn: apsw.Connection, scope: Scope, window: Window) -> int:
     if last is not None and last * HOUR_NS != window.end_ns:
         total += _count_rows(conn, scope, Window(last * HOUR_NS, window.end_ns))
     return int(total)
+
+
+def _hour_at(
+    conn: apsw.Connection, scope: Scope, window: Window, offset: int, *, descending: bool
+) -> tuple[int | None, int]:
+    """The hour in which the row at `offset`, in order of start, lies; and how many rows of the window come before it.
+
+    Cost: a row of the counters for each hour before it, and counting the rows of the hour that the window cuts.
+    """
+    start_ns, end_ns = window
+    edge: Window | None = None  # what the window has of the hour that it begins in
+    if descending and end_ns is not None and end_ns % HOUR_NS:
+        begin = end_ns // HOUR_NS * HOUR_NS
+        edge = Window(begin if start_ns is None else max(begin, start_ns), end_ns)
+    elif not descending and start_ns is not None and start_ns % HOUR_NS:
+        end = -(-start_ns // HOUR_NS) * HOUR_NS
+        edge = Window(start_ns, end if end_ns is None else min(end, end_ns))
+    skipped = 0 if edge is None else count_visible(conn, scope, edge)
+    if skipped > offset:
+        return None, 0
+    counts = conn.execute(
+        "SELECT hour, sum(traces) FROM trace_count WHERE project_id IN (SELECT value FROM json_each(?1)) "
+        "AND (?2 IS NULL OR environment = ?2) AND (?3 IS NULL OR hour >= ?3) AND (?4 IS NULL OR hour < ?4) "
+        f"GROUP BY hour ORDER BY hour {'DESC' if descending else 'ASC'}",
+        (
+            orjson.dumps(scope.project_ids).decode(),
+            scope.environment,
+            None if start_ns is None else -(-start_ns // HOUR_NS),
+            None if end_ns is None else end_ns // HOUR_NS,
+        ),
+    )
+    last: int | None = None
+    for hour, traces in counts:
+        last = hour
+        if skipped + traces > offset:
+            return hour, skipped
+        skipped += traces
+    if last is None:
+        return None, 0
+    # Past every whole hour: in the hour that the window ends in, or nowhere.
+    return (last - 1 if descending else last + 1), skipped
 
 
 def _count_rows(conn: apsw.Connection, scope: Scope, window: Window) -> int:
