@@ -64,5 +64,5 @@ def test_a_store_of_version_6_gets_the_covering_index(tmp_path: Path) -> None:
         "EXPLAIN QUERY PLAN SELECT count(*) FROM trace INDEXED BY trace_by_error "
         "WHERE project_id = 1 AND error_count > 0 AND environment = 'a' AND llm_call_count > 2 AND total_tokens > 5"
     ).fetchall()
-    assert "COVERING INDEX trace_by_error" in plan[0][3]
+    assert "COVERING INDEX trace_by_error" in str(plan[0][3])
     conn.close()
