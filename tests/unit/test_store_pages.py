@@ -29,7 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
     rng = random.Random(6)
     starts = [rng.choice((0, 1, 2, 5, 8)) * HOUR_S + rng.choice((0, 7, 1800, 3599)) for _ in range(TRACES)]
     batches = [
-        make_batch(f"t{n}", [make_span("s", start_s=start)], project_id=1 + n % 2) for n, start in enumerate(starts)
+        make_batch(f"t{n}", [make_span("s", start_s=start, completion_tokens=tokens(n))], project_id=1 + n % 2)
+        for n, start in enumerate(starts)
     ]
     opened.writer.submit(batches, T0_NS).result()
     yield opened
@@ -52,6 +53,26 @@ def test_a_page_found_by_the_counters_is_the_page(
         plain = page(1, 1000)
         monkeypatch.setattr(listing, "SKIP_MIN", 0)
         assert [pk for number in range(1, 20) for pk in page(number, 7)] == plain
+
+
+def tokens(n: int) -> int | None:
+    """Equal for several traces, unknown for some."""
+    return None if n % 7 == 0 else n * 31 % 17
+
+
+@pytest.mark.parametrize("sort", ["total_completion_tokens", "-total_completion_tokens", "-span_count"])
+@pytest.mark.parametrize("sample", [1, 10, 1_000])
+def test_a_page_above_a_sample_is_the_page(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, sample: int, sort: str
+) -> None:
+    def page(number: int, size: int) -> list[int]:
+        found = store.reader.list_traces(Scope((1,)), None, Window(), parse_sort(sort), OffsetPage(number, size))
+        return [row.trace_pk for row in found.rows]
+
+    plain = page(1, 1000)
+    monkeypatch.setattr(listing, "SAMPLE_FROM", 0)
+    monkeypatch.setattr(listing, "SAMPLE_TRACES", sample)
+    assert [pk for number in range(1, 20) for pk in page(number, 5)] == plain
 
 
 def test_a_store_of_version_6_gets_the_covering_index(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ ARMS_MAX = 50
 """SELECTs of one compound: SQLite takes 500. A page over more projects is merged from several queries."""
 SKIP_MIN = 1_000
 """A page that begins so deep in the order of start is looked for by the hourly counters first."""
+SAMPLE_FROM = 100_000
+"""Of so many traces, a page in an order without an index leaves out what falls short of a sample."""
+SAMPLE_TRACES = 10_000
 MILLION = 1_000_000
 
 
@@ -107,7 +110,23 @@ class Listing:
     def _page(self, sort: SortKey, page: OffsetPage, total: int) -> list[int]:
         if self._where is None and sort.field.name == "start_time" and page.offset >= SKIP_MIN:
             return self._page_by_hours(sort, page)
-        return self._page_of(self._ordered_plans(sort, page, total), sort, page)
+        plans = self._ordered_plans(sort, page, total)
+        if self._where is None and total >= SAMPLE_FROM and len(plans) == 1 and not select.has_index(sort):
+            plans = [self._above_sample(plans[0], sort, page)]
+        return self._page_of(plans, sort, page)
+
+    def _above_sample(self, plan: Plan, sort: SortKey, page: OffsetPage) -> Plan:
+        """The plan without most rows that cannot be on the page: some rows have a full page of better ones already."""
+        better, direction = (">=", "DESC") if sort.descending else ("<=", "ASC")
+        key = sort.field.sql
+        bound = self._conn.execute(
+            f"SELECT sort_key FROM (SELECT {key} AS sort_key FROM {plan.table} WHERE {plan.sql} LIMIT ?) "
+            f"WHERE sort_key IS NOT NULL ORDER BY sort_key {direction} LIMIT 1 OFFSET ?",
+            (*plan.params, SAMPLE_TRACES, page.offset + page.page_size - 1),
+        ).get
+        if bound is None:
+            return plan
+        return plan._replace(sql=f"{plan.sql} AND {key} {better} ?", params=(*plan.params, bound))
 
     def _page_by_hours(self, sort: SortKey, page: OffsetPage) -> list[int]:
         """A deep page of all traces in order of start: the counters say in which hour it begins."""

@@ -136,6 +136,11 @@ def walk_index(sort: SortKey, *, wanted: int, total: int, all_visible: int) -> s
     return index if wanted * all_visible < total * total else None
 
 
+def has_index(sort: SortKey) -> bool:
+    """Whether an index holds the order of a sort."""
+    return sort.field.name in _SORT_INDEX
+
+
 def only_metadata_equals(where: Expr | None) -> Condition | None:
     """The condition, if the filter is one metadata key against one value: its count needs no trace row."""
     if (
