@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 from clearspan.model.errors import InvalidProof
 from clearspan.proof.canonical import INTEGER_MAX, canonical_json, parse_canonical
 from clearspan.proof.encoding import from_base64url, hash_from_hex, parse_time, render_time, to_base64url, whole_number
+from clearspan.proof.keyed import hmac_sha256, keyed_sha256
 from clearspan.proof.manifest import (
     Claim,
     claim_of,
     manifest_leaf,
+    manifest_leaves,
     manifest_root,
     membership,
     parse_claim,
     render_claim,
     verify_membership,
 )
+from clearspan.store.tombstone import tombstone_key, tombstone_keys
 
 SALT = bytes(range(32))
 VALUES = st.recursive(
@@ -135,6 +138,23 @@ def test_a_leaf_is_what_its_definition_says() -> None:
     assert manifest_leaf(SALT, 7, "trace-1") == hashlib.sha256(b"\x00" + inner).digest()
     leaves = {manifest_leaf(salt, project, "trace-1") for salt in (SALT, SALT[1:]) for project in (7, 8)}
     assert len(leaves) == 4
+
+
+@pytest.mark.parametrize("key_bytes", [0, 1, 32, 63, 64, 65, 200])
+def test_keyed_hashes_are_those_of_the_standard_library(key_bytes: int) -> None:
+    key = bytes(range(key_bytes))
+    mac = keyed_sha256(key)
+    for message in (b"", b"a", b"b" * 63, b"c" * 300):
+        expected = hmac.digest(key, message, "sha256")
+        assert mac(message) == hmac_sha256(key, message) == expected
+
+
+def test_many_hashes_are_those_made_one_by_one() -> None:
+    traces = [(1, "a"), (2**62, "\N{SNOWMAN}"), (1, "\ud800"), (7, "a" * 300)]
+    assert list(manifest_leaves(SALT, traces)) == [manifest_leaf(SALT, *trace) for trace in traces]
+    assert list(tombstone_keys(SALT, traces)) == [tombstone_key(SALT, *trace) for trace in traces]
+    with pytest.raises(AssertionError):
+        list(manifest_leaves(b"short", traces))
 
 
 def test_the_order_of_traces_does_not_matter() -> None:

@@ -20,7 +20,7 @@ from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.state import DeletionState
 from clearspan.model.trace import Scope, Window
-from clearspan.proof.manifest import manifest_leaf, manifest_root
+from clearspan.proof.manifest import manifest_leaves, manifest_root
 from clearspan.query.ast import Expr, conditions
 from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.store.port import DeletionStore, PlannedTrace
@@ -70,7 +70,7 @@ def freeze_plan(store: DeletionStore, request: DeletionRequest, *, deletion_id: 
 
     Returns:
         The plan. It lists one trace too many when the request's limit is passed; guard.py refuses it then.
-    Cost: one query, one count and 2 µs of hashing a trace; about 100 bytes of memory a trace.
+    Cost: one query, one count and 4 µs of hashing a trace; about 100 bytes of memory a trace.
     """
     match request.selection:
         case ByFilter(where):
@@ -87,7 +87,7 @@ def freeze_plan(store: DeletionStore, request: DeletionRequest, *, deletion_id: 
 
 def root_of_traces(salt: bytes, traces: Sequence[PlannedTrace]) -> str:
     """The commitment of proof.manifest to a set of traces, hex."""
-    return manifest_root(manifest_leaf(salt, each.project_id, each.trace_id) for each in traces).hex()
+    return manifest_root(manifest_leaves(salt, ((each.project_id, each.trace_id) for each in traces))).hex()
 
 
 def canonical_request(request: DeletionRequest) -> bytes:

@@ -12,14 +12,14 @@ on the neighbouring leaf, which every proof contains.
 
 from __future__ import annotations
 
-import hmac
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clearspan.model.errors import InvalidProof
 from clearspan.proof.encoding import hash_from_hex, whole_number
+from clearspan.proof.keyed import hmac_sha256, keyed_sha256
 from clearspan.proof.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
 
 SALT_BYTES_MIN = 16
@@ -50,19 +50,28 @@ def manifest_leaf(salt: bytes, project_id: int, trace_id: str) -> bytes:
     Args:
         salt: the deletion's manifest salt, at least 16 random bytes.
         trace_id: in normal form.
-    Cost: about 3 µs.
+    Cost: about 8 µs; `manifest_leaves` is for many.
     """
     return _leaf(trace_salt(salt, project_id, trace_id), project_id, trace_id)
+
+
+def manifest_leaves(salt: bytes, traces: Iterable[tuple[int, str]]) -> Iterator[bytes]:
+    """`manifest_leaf` of each (project_id, trace_id), in order. Cost: about 3 µs a trace."""
+    assert len(salt) >= SALT_BYTES_MIN, "without a salt, ids could be guessed"
+    salt_of = keyed_sha256(salt)
+    for project_id, trace_id in traces:
+        named = _named(project_id, trace_id)
+        yield leaf_hash(hmac_sha256(salt_of(b"salt" + named), named))
 
 
 def trace_salt(salt: bytes, project_id: int, trace_id: str) -> bytes:
     """The salt of one trace, from the deletion's manifest salt: it opens this trace's leaf and no other."""
     assert len(salt) >= SALT_BYTES_MIN, "without a salt, ids could be guessed"
-    return hmac.digest(salt, b"salt" + _named(project_id, trace_id), "sha256")
+    return hmac_sha256(salt, b"salt" + _named(project_id, trace_id))
 
 
 def manifest_root(leaves: Iterable[bytes]) -> bytes:
-    """Root over the leaf hashes, sorted: the same traces give the same root. Cost: 0.5 µs a leaf, 80 bytes a leaf."""
+    """Root over the leaf hashes, sorted: the same traces give the same root. Cost: 1 µs and 80 bytes a leaf."""
     return root_of(sorted(leaves))
 
 
@@ -118,7 +127,7 @@ def parse_claim(value: Any) -> Claim:
 
 
 def _leaf(own_salt: bytes, project_id: int, trace_id: str) -> bytes:
-    return leaf_hash(hmac.digest(own_salt, _named(project_id, trace_id), "sha256"))
+    return leaf_hash(hmac_sha256(own_salt, _named(project_id, trace_id)))
 
 
 def _named(project_id: int, trace_id: str) -> bytes:

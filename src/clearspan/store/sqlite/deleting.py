@@ -37,7 +37,7 @@ from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.reader import SqliteReader
 from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
 from clearspan.store.sqlite.stage import StagedLine, count_keys_by_pk
-from clearspan.store.tombstone import tombstone_key
+from clearspan.store.tombstone import tombstone_keys
 
 LOG_EMPTY_WAIT_S = 0.5
 """How long one `settle` waits for readers that keep the write-ahead log from being emptied; it is called again."""
@@ -224,10 +224,8 @@ class SqliteDeletionStore:
 
     def _staged_lines(self, conn: apsw.Connection, hit: Sequence[PlannedTrace]) -> list[StagedLine]:
         keys = count_keys_by_pk(conn, [line.trace_pk for line in hit])
-        return [
-            (pk, project_id, trace_id, *keys[pk][1:], tombstone_key(self._secret, project_id, trace_id))
-            for pk, project_id, trace_id in hit
-        ]
+        tombstones = tombstone_keys(self._secret, [(line.project_id, line.trace_id) for line in hit])
+        return [(*line, *keys[line.trace_pk][1:], tombstone) for line, tombstone in zip(hit, tombstones, strict=True)]
 
     def _drop_stage(self) -> None:
         while self._writer.call("stage_drop"):

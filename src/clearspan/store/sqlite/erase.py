@@ -12,7 +12,7 @@ import apsw
 import orjson
 
 from clearspan.model.errors import Conflict
-from clearspan.proof.manifest import manifest_leaf
+from clearspan.proof.manifest import manifest_leaves
 from clearspan.store.port import DeletionProgress, HoldRow, PlannedTrace
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite import holds, text_index
@@ -268,8 +268,8 @@ def settle_some(
                 "UPDATE manifest SET project_id = NULL, trace_id = NULL, leaf = ? "
                 "WHERE deletion_no = ? AND trace_pk = ?",
                 (
-                    (manifest_leaf(salt, line.project_id, line.trace_id), row.deletion_no, line.trace_pk)
-                    for line in piece
+                    (leaf, row.deletion_no, line.trace_pk)
+                    for leaf, line in zip(manifest_leaves(salt, _names(piece)), piece, strict=True)
                 ),
             )
             done += len(piece)
@@ -325,6 +325,10 @@ def leaves(conn: apsw.Connection, secret: bytes, deletion_id: str) -> list[bytes
     if row.phase == CANCELLED:
         return []
     salt = row.salt(secret)
-    found = [manifest_leaf(salt, line.project_id, line.trace_id) for line in rows.manifest_lines(conn, row.deletion_no)]
+    found = manifest_leaves(salt, _names(rows.manifest_lines(conn, row.deletion_no)))
     stored = conn.execute("SELECT leaf FROM manifest WHERE deletion_no = ? AND leaf IS NOT NULL", (row.deletion_no,))
     return sorted([*found, *(leaf for (leaf,) in stored)])
+
+
+def _names(lines: Sequence[PlannedTrace]) -> list[tuple[int, str]]:
+    return [(line.project_id, line.trace_id) for line in lines]
