@@ -211,7 +211,7 @@ class DeletionStore(Protocol):
         ...
 
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
-        """Rows per registered target that belong to those traces, read from base tables."""
+        """Rows per registered target that belong to those traces, for a plan; `remaining` is what proves."""
         ...
 
     def count_held(self, trace_pks: Sequence[int]) -> dict[str, int]:

@@ -98,7 +98,7 @@ class SqliteDeletionStore:
 
     def count_targets(self, trace_pks: Sequence[int]) -> dict[str, int]:
         with self._reader.snapshot() as conn:
-            return recount.count_rows(conn, trace_pks)
+            return recount.count_planned(conn, trace_pks)
 
     def count_held(self, trace_pks: Sequence[int]) -> dict[str, int]:
         pks = sorted(set(trace_pks))

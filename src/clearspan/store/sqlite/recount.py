@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import apsw
 import orjson
@@ -26,29 +27,48 @@ _ROWS_OF = {
 }
 
 
-def count_rows(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
-    """Rows of those traces, table by table. Of sealed text signatures it counts the traces, without reading bits.
+_PLANNED = {target: sql for target, sql in _ROWS_OF.items() if target not in ("trace", "span")}
+_TRACES_AND_SPANS = (
+    "SELECT count(*), coalesce(sum(span_count), 0) FROM json_each(?) AS wanted CROSS JOIN trace "
+    "ON trace_pk = wanted.value"
+)
 
-    Cost: 10 µs a trace; memory for the list and one chunk.
+
+def count_planned(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
+    """Rows of those traces, table by table, for a plan. Spans as the rows of their traces tell them: those lie on a
+    quarter of the pages. Of sealed text signatures it counts the traces, without reading bits.
+
+    What is to be proved absent is counted by `remaining`, which believes no counter.
+    Cost: 4 µs a trace of ten spans; memory for the list and one chunk.
     """
-    counts = Counter(dict.fromkeys((*_ROWS_OF, "text_signature"), 0))
+    counts = Counter({"trace": 0, "span": 0, **_count(conn, trace_pks, _PLANNED)})
     for chunk in _chunks(trace_pks):
-        pks = orjson.dumps(chunk).decode()
-        counts.update({target: int(conn.execute(sql, (pks,)).get) for target, sql in _ROWS_OF.items()})
+        found: Any = conn.execute(_TRACES_AND_SPANS, (orjson.dumps(chunk).decode(),)).fetchone()
+        counts["trace"] += found[0]
+        counts["span"] += found[1]
+    for chunk in _chunks(trace_pks):
         counts["text_signature"] += conn.execute(
             "SELECT (SELECT count(*) FROM json_each(?1) AS wanted CROSS JOIN text_doc ON trace_pk = wanted.value) + "
             "(SELECT count(*) FROM json_each(?1) WHERE value / ?2 IN (SELECT segment FROM text_segment))",
-            (pks, text_index.SEGMENT_TRACES),
+            (orjson.dumps(chunk).decode(), text_index.SEGMENT_TRACES),
         ).get
     return dict(counts)
+
+
+def _count(conn: apsw.Connection, trace_pks: Sequence[int], sql_of: Mapping[str, str]) -> Counter[str]:
+    counts = Counter(dict.fromkeys(sql_of, 0))
+    for chunk in _chunks(trace_pks):
+        pks = orjson.dumps(chunk).decode()
+        counts.update({target: int(conn.execute(sql, (pks,)).get) for target, sql in sql_of.items()})
+    return counts
 
 
 def remaining(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]:
     """Rows left of those traces, table by table, with statements that share nothing with the purge's.
 
-    Cost: 20 µs a trace, and 1 ms for each sealed segment of the text index, whose bits are read.
+    Cost: 20 µs a trace, and 0.5 ms for each sealed segment of the text index, whose bits are read.
     """
-    counts = count_rows(conn, trace_pks)
+    counts = dict(_count(conn, trace_pks, _ROWS_OF))
     counts["text_signature"] = sum(text_index.count(conn, chunk) for chunk in _chunks(trace_pks))
     return counts
 
