@@ -46,7 +46,7 @@ def purge_some(
 ) -> tuple[dict[str, int], int | None]:
     """See port.DeletionStore.purge_survivors. One transaction; it looks at one segment of traces at a time.
 
-    Cost: some 20 µs a trace of the manifest, and 1 ms for each sealed segment of the text index, whose bits are read.
+    Cost: some 20 µs a trace of the manifest, and 0.5 ms for each sealed segment of the text index, whose bits are read.
     """
     counts: Counter[str] = Counter()
     done_to: int | None = above
