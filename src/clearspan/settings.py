@@ -117,6 +117,13 @@ class Settings:
         10.0, "Seconds a synchronous delete waits for the proof of erasure before it answers.", min=0, max=600
     )
 
+    not_before_days_max: int = _setting(
+        366,
+        "Days that `not_before` of a deletion may lie ahead: until then its traces are hidden and not erased.",
+        min=1,
+        max=36_500,
+    )
+
     strict_windows: bool = _setting(
         False, "Refuse deletions by filter that leave out `start_time`, instead of taking the hour before `end_time`."
     )

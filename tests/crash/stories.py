@@ -4,6 +4,7 @@ when the last step is done. One story for each road that a plain deletion does n
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import httpx
 from .live import Live
 from .world import Group, World, check_receipt, ended, native_delete
 
-FAR = "2200-01-01T00:00:00Z"
+FAR = (datetime.now(UTC) + timedelta(days=300)).isoformat()
 
 
 class Story:

@@ -219,6 +219,15 @@ def test_what_waits_for_long_is_not_waited_for(server: Server, waits_for: str, w
     assert server.bodies("POST", "/v1/deletions/preview")[0]["not_before"] == "2027-01-01"
 
 
+def test_a_time_too_far_ahead_is_refused_in_the_servers_words(server: Server) -> None:
+    told = "not_before may be 2027-11-23T00:00:00Z at the latest (setting not_before_days_max); nothing was deleted."
+    server.answers["POST", "/v1/deletions/preview"] = (422, {"detail": told, "code": "not_before_too_late"})
+    ran = run(*WHERE, "--delete-all", "--not-before", "2206-01-01", *YES)
+    assert (ran.exit_code, told in ran.stderr) == (1, True)
+    assert server.bodies("POST", "/v1/deletions/preview")[0]["not_before"] == "2206-01-01"
+    assert server.bodies("POST", "/v1/deletions") == []
+
+
 def test_ctrl_c_says_the_state_and_the_way_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt

@@ -137,6 +137,19 @@ def test_in_strict_mode_no_window_is_filled_in(strict: dict[str, Any]) -> None:
     assert code(request(ByIds(("t",)), **strict)) is None
 
 
+def test_a_time_to_wait_for_has_a_latest() -> None:
+    limit = 1_767_225_600_000_000_000
+    asked = {"not_before_max_ns": limit}
+    assert code(request(ByIds(("t",)), **asked)) is None
+    assert code(request(ByIds(("t",)), not_before_ns=limit, **asked)) is None
+    assert code(request(ByIds(("t",)), not_before_ns=limit + 1)) is None, "whoever sets no limit has none"
+    error = refusal(request(ByIds(("t",)), not_before_ns=limit + 1, **asked))
+    assert isinstance(error, Unguarded)
+    assert (error.code, error.fields) == ("not_before_too_late", ("not_before",))
+    assert "2026-01-01T00:00:00Z" in error.message
+    assert "not_before_days_max" in error.message
+
+
 def test_refusals_hold_no_value_of_the_request() -> None:
     asked = request(ByFilter(SOME), reason="because of anna", window=Window())
     error = refusal(asked)

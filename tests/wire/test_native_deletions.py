@@ -67,6 +67,21 @@ def test_the_wait_may_end_at_hidden(three: Wire) -> None:
     assert three.list_ids(three.window(48)) == ["d", "b"]
 
 
+def test_not_before_lies_a_year_ahead_at_most(three: Wire) -> None:
+    """Until then the traces are hidden and not erased: a mistyped year must not leave them so for centuries."""
+    day = 86_400
+    for body in ({"trace_ids": ["a"]}, by_customer(three)):
+        for path in ("/v1/deletions", "/v1/deletions/preview"):
+            for late in (later(three, 366 * day + 1), "2206-01-01T00:00:00Z"):
+                answer = three.post(path, body | {"not_before": late})
+                refused(answer, 422, "not_before_too_late", "not_before")
+                assert "2027-01-02T00:00:00Z" in answer.json()["detail"]
+    assert sorted(three.list_ids(three.window(48))) == ["a", "b", "c", "d"]
+    told = create(three, {"trace_ids": ["a"], "not_before": later(three, 366 * day)})
+    assert (told["state"], told["waits_for"]) == ("hidden", "not_before")
+    assert create(three, {"trace_ids": ["b"], "not_before": "2001-01-01T00:00:00Z"})["state"] == "verified"
+
+
 def test_the_reason_can_be_read_until_it_is_erased(three: Wire) -> None:
     told = create(three, {"trace_ids": ["a"], "reason": "Mrs Smith asked", "not_before": later(three)})
     assert told["reason"] == "Mrs Smith asked"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from native import create, hold
+from native import create, hold, later
 
 from clearspan.api.native import schema
 from clearspan.testing.wire import Wire
@@ -160,7 +160,7 @@ def test_the_app_takes_the_examples_and_answers_in_the_shapes(wire: Wire) -> Non
         call("release_hold", body, hold_id=kept["id"])
     for made in wire.get("/v1/holds").json()["data"]:
         wire.send("DELETE", made["links"]["self"])
-    far = create(wire, {"trace_ids": ["kept"], "not_before": "2100-01-01T00:00:00Z"})
+    far = create(wire, {"trace_ids": ["kept"], "not_before": later(wire)})
     [nothing] = examples("retry_deletion").values()
     call("retry_deletion", nothing, deletion_id=far["id"])
     [why] = examples("cancel_deletion").values()

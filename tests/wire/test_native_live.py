@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from test_native_evidence import events_of
 
 from clearspan.testing.live import READY_S, Live, start_server, stop_server
 
-FAR = "2100-01-01T00:00:00Z"
+FAR = (datetime.now(UTC) + timedelta(days=300)).isoformat()
 
 
 def waiting(live: Live, *trace_ids: str) -> dict[str, Any]:

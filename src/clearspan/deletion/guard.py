@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from clearspan.deletion.policy import PPM
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.model.clock import datetime_from_ns
 from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
 from clearspan.query.ast import Condition, Expr
 
@@ -121,7 +122,26 @@ def within_key_share(request: DeletionRequest, matched: int, visible: int) -> No
         )
 
 
-BEFORE_PLAN: tuple[RequestGuard, ...] = (need_selection, need_bounds, explicit_window, permitted_by_policy)
+def within_patience(request: DeletionRequest) -> None:
+    """Until `not_before` the traces are hidden and lie in the store all the same: a mistyped year must not mean that
+    nobody sees them and nothing erases them for centuries."""
+    asked, latest = request.not_before_ns, request.not_before_max_ns
+    if asked is not None and latest is not None and asked > latest:
+        limit = datetime_from_ns(latest).isoformat(timespec="seconds").replace("+00:00", "Z")
+        raise Unguarded(
+            f"not_before may be {limit} at the latest (setting not_before_days_max); nothing was deleted.",
+            code="not_before_too_late",
+            fields=("not_before",),
+        )
+
+
+BEFORE_PLAN: tuple[RequestGuard, ...] = (
+    need_selection,
+    need_bounds,
+    explicit_window,
+    within_patience,
+    permitted_by_policy,
+)
 AFTER_PLAN: tuple[MatchGuard, ...] = (within_key_limit, within_limit, as_expected)
 
 

@@ -49,3 +49,4 @@ class DeletionRequest:
     policy: Policy = ANYTHING  # of the key that asks
     strict_window: bool = False  # the server's own setting; it or the policy's makes an implicit window an error
     not_before_ns: int | None = None  # hidden at once, purged not before then: the time to cancel
+    not_before_max_ns: int | None = None  # the latest such time that the server's settings allow

@@ -12,6 +12,7 @@ from clearspan.api.bodies import read_json_object
 from clearspan.api.errors import dump_json
 from clearspan.api.native import inputs, requests
 from clearspan.api.native.bounds import Bounds, bounds_of
+from clearspan.api.native.requests import limits_of
 from clearspan.api.native.views import Json, deletion_json, path_of, preview_json, window_of
 from clearspan.api.policies import policy_of
 from clearspan.api.respan.window import HEADER, EffectiveWindow
@@ -37,7 +38,7 @@ async def preview_deletion(request: Request) -> Response:
     inputs.check_query(request.query_params)
     body = await read_json_object(request)
     bounds = await services.reads.run(bounds_of, services, principal)
-    asked = requests.parse_preview(body, bounds, strict_windows=services.settings.strict_windows)
+    asked = requests.parse_preview(body, bounds, limits_of(services.settings, services.clock.now_ns()))
     preview = await services.deletes.run(services.deleter.preview, asked)
     window = requests.window_of(asked)
     told = preview_json(preview, bounds, window, with_samples=principal.permits(KeyScope.READ))
@@ -72,7 +73,7 @@ async def create_deletion(request: Request) -> Response:
         asked = requests.parse_deletion(
             body,
             bounds,
-            strict_windows=services.settings.strict_windows,
+            limits_of(services.settings, services.clock.now_ns()),
             idempotency_key=execution.idempotency_key,
         )
         result = await services.deletes.run(services.deleter.delete, asked, refuse_held=True, **waiting)

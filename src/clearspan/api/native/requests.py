@@ -17,11 +17,13 @@ from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.errors import InvalidFilter, InvalidInput
 from clearspan.model.ids import normalise_id
 from clearspan.model.trace import Window
+from clearspan.settings import Settings
 
 DIALECT: Final = "native"
 IDS_MAX: Final = 10_000
 KEY_CHARS_MAX: Final = 200
 _NAME_CHARS_MAX: Final = 255
+_DAY_NS: Final = 86_400_000_000_000
 
 _SELECTING: Final = ("filters", "trace_ids", "plan_token")
 _WHERE: Final = frozenset({"filters", "operator", "trace_ids", "project", "environment", "start_time", "end_time"})
@@ -46,6 +48,18 @@ class Execution(NamedTuple):
     expected_count: int | None
     idempotency_key: str | None
     wait: Wait
+
+
+class Limits(NamedTuple):
+    """What the server's settings say of every request."""
+
+    strict_windows: bool
+    not_before_max_ns: int
+
+
+def limits_of(settings: Settings, now_ns: int) -> Limits:
+    """The limits at this moment."""
+    return Limits(settings.strict_windows, now_ns + settings.not_before_days_max * _DAY_NS)
 
 
 def parse_execution(body: dict[str, Any], request: Request) -> Execution:
@@ -79,9 +93,9 @@ def parse_execution(body: dict[str, Any], request: Request) -> Execution:
 
 
 def parse_deletion(
-    body: dict[str, Any], bounds: Bounds, *, strict_windows: bool, idempotency_key: str | None = None
+    body: dict[str, Any], bounds: Bounds, limits: Limits, *, idempotency_key: str | None = None
 ) -> DeletionRequest:
-    """What a creating or previewing body asks to delete.
+    """What a creating or previewing body asks to delete. Whether it keeps to the limits is the guards' to say.
 
     Raises:
         InvalidInput, InvalidFilter, InvalidTime: it cannot be understood; names the key.
@@ -107,15 +121,16 @@ def parse_deletion(
         expected_count=read_count(body, "expected_count"),
         idempotency_key=idempotency_key,
         policy=policy_of(principal),
-        strict_window=strict_windows,
+        strict_window=limits.strict_windows,
         not_before_ns=read_time(body, "not_before"),
+        not_before_max_ns=limits.not_before_max_ns,
     )
 
 
-def parse_preview(body: dict[str, Any], bounds: Bounds, *, strict_windows: bool) -> DeletionRequest:
+def parse_preview(body: dict[str, Any], bounds: Bounds, limits: Limits) -> DeletionRequest:
     """The same for a preview, which has no plan token, nothing to wait for and nothing to repeat."""
     check_keys(body, REQUEST_KEYS)
-    return parse_deletion(body, bounds, strict_windows=strict_windows)
+    return parse_deletion(body, bounds, limits)
 
 
 def parse_hold(body: dict[str, Any], bounds: Bounds) -> HoldRequest:

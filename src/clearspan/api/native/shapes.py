@@ -85,7 +85,11 @@ _REQUEST: Json = {
     "delete_all": told(FLAG, "Say true to bound a filter by no window at all."),
     "expected_count": told(COUNT, "Delete nothing unless exactly so many traces match."),
     "reason": told(TEXT, "Why; kept with the data, and erased with it."),
-    "not_before": told(TIME, "Hide at once, purge not before this time: until then it can be cancelled."),
+    "not_before": told(
+        TIME,
+        "Hide at once, purge not before this time: until then it can be cancelled. At most the setting "
+        "not_before_days_max ahead (366 days), else 422 `not_before_too_late`.",
+    ),
 }
 PREVIEW_BODY = chosen(_REQUEST)
 CREATE_BODY = chosen(
