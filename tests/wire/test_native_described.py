@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from native import create, hold, later
 
+from clearspan.api.bodies import REST_BODY_BYTES_MAX
 from clearspan.api.native import schema
 from clearspan.testing.wire import Wire
 
@@ -185,6 +186,18 @@ def test_errors_have_the_described_shape(wire: Wire) -> None:
         ):
             assert answer.headers["content-type"] == PROBLEM, path
             assert 400 <= answered(operation, answer)["status"] < 500
+
+
+def test_whatever_takes_a_body_says_how_it_refuses_one(wire: Wire) -> None:
+    for name, operation in native_operations(wire).items():
+        if "requestBody" not in operation:
+            assert not {"413", "415"} & set(operation["responses"]), name
+            continue
+        path = re.sub(r"\{[^}]*\}", "x", operation["path"])
+        text = wire.send(operation["method"], path, b"reason", headers={"Content-Type": "text/plain"})
+        assert answered(operation, text)["status"] == 415
+        large = wire.send(operation["method"], path, b" " * (REST_BODY_BYTES_MAX + 1))
+        assert answered(operation, large)["status"] == 413
 
 
 def test_the_checker_sees_what_is_wrong() -> None:

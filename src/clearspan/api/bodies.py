@@ -37,7 +37,11 @@ async def read_json_object(request: Request) -> dict[str, Any]:
         PayloadTooLarge, RequestTimeout: see read_body.
     """
     limits = body_limits(services_of(request).settings, bytes_max=REST_BODY_BYTES_MAX)
-    body = await read_body(request, limits)
+    return parse_json_object(await read_body(request, limits))
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """The object that a body is; nothing but blanks is an empty one. Raises InvalidJson."""
     if not body.strip():
         return {}
     value = parse_json(body)

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
-from clearspan.api.bodies import read_json_object
 from clearspan.api.errors import dump_json
 from clearspan.api.native import inputs, requests
+from clearspan.api.native.bodies import read_native_object
 from clearspan.api.native.bounds import Bounds, bounds_of
 from clearspan.api.native.requests import limits_of
 from clearspan.api.native.views import Json, deletion_json, path_of, preview_json, window_of
@@ -36,7 +36,7 @@ async def preview_deletion(request: Request) -> Response:
     """
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     bounds = await services.reads.run(bounds_of, services, principal)
     asked = requests.parse_preview(body, bounds, limits_of(services.settings, services.clock.now_ns()))
     preview = await services.deletes.run(services.deleter.preview, asked)
@@ -53,7 +53,7 @@ async def create_deletion(request: Request) -> Response:
     """
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     execution = requests.parse_execution(body, request)
     bounds = await services.reads.run(bounds_of, services, principal)
     waiting: dict[str, Any] = {"wait_s": services.settings.delete_wait_s, "wait_for": execution.wait.value}
@@ -123,7 +123,7 @@ async def cancel_deletion(request: Request) -> Response:
     """Undo a deletion that has not begun to purge: its traces are as before. Repeating it changes nothing."""
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     inputs.check_keys(body, {"reason"})
     reason = inputs.read_text(body, "reason")
     bounds = await services.reads.run(bounds_of, services, principal)
@@ -137,7 +137,7 @@ async def retry_deletion(request: Request) -> Response:
     """Try a failed deletion again from where it stopped. Its traces have stayed hidden meanwhile."""
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    inputs.check_keys(await read_json_object(request), ())
+    inputs.check_keys(await read_native_object(request), ())
     bounds = await services.reads.run(bounds_of, services, principal)
     status = await services.reads.run(permitted, services, bounds, request.path_params["deletion_id"])
     await services.deletes.run(services.deleter.retry, status.job.deletion_id, by=principal.key_id)

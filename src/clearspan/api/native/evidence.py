@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from clearspan.api.auth import Permission, presented_key, principal_of, requires
-from clearspan.api.bodies import read_json_object
 from clearspan.api.methods import is_head
 from clearspan.api.native import inputs
+from clearspan.api.native.bodies import read_native_object
 from clearspan.api.native.bounds import bounds_of
 from clearspan.api.native.deletions import json_reply, permitted, state_headers
 from clearspan.api.native.events import parse_mark
@@ -129,7 +129,7 @@ async def lift_tombstone(request: Request) -> Response:
     """
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     inputs.check_keys(body, LIFT_KEYS)
     trace_id = _trace_id(inputs.need_text(body, "trace_id"))
     reason = inputs.need_text(body, "reason")

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
-from clearspan.api.bodies import read_json_object
 from clearspan.api.native import inputs
+from clearspan.api.native.bodies import read_native_object
 from clearspan.api.native.bounds import Bounds, bounds_of, no_such
 from clearspan.api.native.deletions import json_reply
 from clearspan.api.native.requests import parse_hold
@@ -30,7 +30,7 @@ async def create_hold(request: Request) -> Response:
     """
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     bounds = await services.reads.run(bounds_of, services, principal)
     asked = parse_hold(body, bounds)
     hold, outcome = await services.deletes.run(services.holds.create, asked)
@@ -79,7 +79,7 @@ async def release_hold(request: Request) -> Response:
     """End a hold. Deletions that waited for it go on by themselves. Repeating it changes nothing."""
     services, principal = services_of(request), principal_of(request)
     inputs.check_query(request.query_params)
-    body = await read_json_object(request)
+    body = await read_native_object(request)
     inputs.check_keys(body, {"reason"})
     reason = inputs.read_text(body, "reason")
     bounds = await services.reads.run(bounds_of, services, principal)

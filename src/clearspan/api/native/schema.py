@@ -18,6 +18,8 @@ _ERRORS: Final = {
     "403": "The key lacks the scope, or belongs to another environment.",
     "404": "There is no such thing within the key's bounds.",
     "409": "The state of things does not allow it; `code` says what. Nothing was deleted.",
+    "413": "The body is larger than 4 MiB, as sent or unpacked. Nothing was done.",
+    "415": "The body is not JSON, or is packed by other means than gzip, deflate or zstd. Nothing was done.",
     "422": "A guard refused the deletion: no window, too many matches, the key's policy. Nothing was deleted.",
     "423": "A hold keeps every trace that matches. Nothing was deleted.",
     "503": "The server cannot take more just now; see Retry-After.",
@@ -445,3 +447,6 @@ ERASE_PRIVATE: Json = {
     "parameters": [_path("seq")],
     "responses": _answers("200", "Erased.", shapes.ERASED, "404", example={"seq": 7, "erased": True}),
 }
+
+for _taking in (PREVIEW, CREATE, CANCEL, RETRY, LIFT, CREATE_HOLD, RELEASE_HOLD):
+    _taking["responses"] |= _problems("413", "415")  # of every body, whatever it says
