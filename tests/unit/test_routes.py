@@ -14,7 +14,10 @@ from starlette.routing import Route
 
 from clearspan.api.app import build_routes
 from clearspan.api.auth import Permission, route_permissions
-from clearspan.api.otlp.routes import LOG_PATHS, TRACE_PATHS
+from clearspan.api.langsmith.errors import family_of_path
+from clearspan.api.langsmith.paths import OTEL_PATHS
+from clearspan.api.langsmith.routes import ROUTES as LANGSMITH_ROUTES
+from clearspan.api.otlp.routes import IMAGE_PATHS, LOG_PATHS, TRACE_PATHS
 from clearspan.api.routing import spellings
 from clearspan.catalog import KeyScope
 from clearspan.testing.wire import Wire, open_wire
@@ -32,6 +35,8 @@ NATIVE_PATHS = (
     *(f"/v1/ledger/{part}" for part in ("entries", "head", "inclusion", "consistency", "keys")),
     "/v1/ledger/entries/{seq}/private",
 )  # fmt: skip
+LANGSMITH_OPEN: frozenset[str] = frozenset()
+"""Canonical paths of the LangSmith dialect that need no key."""
 SYSTEM_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 OPEN = {Permission.PUBLIC, Permission.NONE_NEEDED}
 
@@ -59,7 +64,18 @@ def test_every_route_declares_a_permission(wire: Wire) -> None:
 
 def test_routes_without_a_key_are_these_and_no_others(wire: Wire) -> None:
     found = {path for (_, path), permission in inventory(wire).items() if permission in OPEN}
-    assert found == set(spellings(*SYSTEM_PATHS, "/api/{unique_organization_id}/traces/{trace_unique_id}/"))
+    langsmith = {
+        path for route in LANGSMITH_ROUTES if route.path in LANGSMITH_OPEN for path in (route.path, *route.aliases)
+    }
+    assert found == set(spellings(*SYSTEM_PATHS, "/api/{unique_organization_id}/traces/{trace_unique_id}/", *langsmith))
+
+
+def test_every_langsmith_operation_stands_at_two_roots() -> None:
+    for route in LANGSMITH_ROUTES:
+        assert route.path.startswith(("/api/v1/", "/api/v2/")), route.path
+        below = route.path.removeprefix("/api/v1").removeprefix("/api/v2")
+        twin = f"/v2{below}" if route.path.startswith("/api/v2/") else below
+        assert twin.replace("/platform/", "/v1/platform/", 1) in route.aliases, route.path
 
 
 def test_every_path_of_the_contract_is_served_in_both_spellings(wire: Wire) -> None:
@@ -170,6 +186,7 @@ def test_the_description_is_complete_and_valid(wire: Wire) -> None:
         "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
         "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
         "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", *NATIVE_PATHS,
+        *(route.path for route in LANGSMITH_ROUTES if route.is_described),
     }  # fmt: skip
     bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]
     assert bulk["content"]["application/json"]["schema"]["required"] == ["filters"]
@@ -243,6 +260,20 @@ def test_a_405_names_every_method_of_the_path(wire: Wire) -> None:
     assert wire.send("PUT", "/v1/deletions").headers["allow"] == "GET, HEAD, POST"
 
 
+LANGSMITH_SHAPES = {
+    "classic": {"detail"},
+    "ingest": {"error", "details"},
+    "v2": {"type", "title", "status", "detail", "instance", "remedy"},
+}
+
+
+def langsmith_family(method: str, path: str) -> str | None:
+    others = {concrete(each) for each in spellings(*TRACE_PATHS, *LOG_PATHS, *IMAGE_PATHS)}
+    if path in others or re.fullmatch(r"/api/\w+/traces/\w+/?", path):
+        return None
+    return family_of_path(method, path)
+
+
 def test_each_dialect_has_one_shape_of_errors(wire: Wire) -> None:
     for method, path, _ in calls(wire):
         if method == "HEAD":
@@ -250,12 +281,14 @@ def test_each_dialect_has_one_shape_of_errors(wire: Wire) -> None:
         for answer in (wire.send(method, path, {}, key=None), wire.send(method, path, b"{", key="x" * 9)):
             assert answer.status_code == 401
             body = answer.json()
-            if path.startswith(("/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")):
+            if family := langsmith_family(method, path):
+                assert set(body) == LANGSMITH_SHAPES[family], path
+            elif path.startswith(("/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")):
                 assert answer.headers["content-type"] == "application/problem+json", path
                 assert set(body) == {"type", "title", "status", "detail", "code", "fields"}, path
                 assert body["type"] == "urn:clearspan:problem:not_authenticated"
                 assert (body["status"], body["code"]) == (401, "not_authenticated")
-            elif path.rstrip("/") in {*TRACE_PATHS, *LOG_PATHS}:
+            elif path.rstrip("/") in {*TRACE_PATHS, *LOG_PATHS, *OTEL_PATHS}:
                 assert set(body) == {"code", "message", "detail", "error"}, path
             else:
                 assert set(body) == {"detail", "error", "code"}, path

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp
 import clearspan
 from clearspan.api.auth import Gate, GuessLimit, protect
 from clearspan.api.errors import Failure, failure_of, json_failure
+from clearspan.api.langsmith.errors import family_of, langsmith_failure
+from clearspan.api.langsmith.routes import add_langsmith_routes
 from clearspan.api.limits import RequestTimeout
 from clearspan.api.logs import Watch
 from clearspan.api.methods import HeadAsGet, allowed_methods
@@ -62,6 +64,7 @@ def build_routes(services: Services) -> FastAPI:
     add_otlp_routes(app)
     add_respan_routes(app)
     add_native_routes(app)
+    add_langsmith_routes(app)
     add_system_routes(app)
     return app
 
@@ -91,4 +94,7 @@ def _shaped(request: Request, failure: Failure) -> Response:
     """The failure in the words of the dialect that owns the path."""
     if is_native(request):
         return problem_response(failure)
+    family = family_of(request)
+    if family is not None:
+        return langsmith_failure(request, failure, family)
     return otlp_failure(request, failure) if is_otlp(request) else json_failure(failure)

@@ -1,0 +1,20 @@
+"""The LangSmith dialect's routes. Each module lists its own; a module that adds operations adds a line to `ROUTES`.
+
+A module's rows are made with `paths.classic`, `paths.platform` and `paths.v2`. Literal segments must stand before a
+`{run_id}` that would take them, across modules too: tests/unit/test_routes.py tells when one is shadowed.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from clearspan.api.langsmith.errors import own
+from clearspan.api.routing import RestRoute, add_rest_routes, spellings
+
+ROUTES: tuple[RestRoute, ...] = ()
+
+
+def add_langsmith_routes(app: FastAPI) -> None:
+    """Register the dialect."""
+    add_rest_routes(app, ROUTES)
+    own(app, spellings(*(path for route in ROUTES for path in (route.path, *route.aliases))))
