@@ -155,6 +155,10 @@ def test_no_member_may_be_missing(missing: str) -> None:
         ({"remaining": {"span": 0}}, "deletion"),
         ({"hidden": 2}, "deletion"),
         ({"held": 1}, "deletion"),
+        ({"no_longer_matching": 0}, "deletion"),
+        ({"already_absent": 0}, "deletion"),
+        ({"before": "hidden"}, "deletion"),
+        ({"problem": "survivors:span"}, "deletion"),
         ({}, "other"),
     ],
 )
@@ -165,6 +169,22 @@ def test_a_receipt_that_says_other_than_its_entry_is_never_signed(
     with pytest.raises(ValueError, match="ntry"):
         issue_beside(catalog, payload, verified_body(payload) | body, kind=kind)
     assert catalog.receipt("del_x") is None
+
+
+@pytest.mark.parametrize("silent", ["hidden", "already_absent", "no_longer_matching", "purged", "remaining"])
+def test_an_entry_that_leaves_out_a_count_records_nothing(catalog: Catalog, silent: str) -> None:
+    payload = receipt_payload("del_x")
+    body = verified_body(payload)
+    del body[silent]
+    with pytest.raises(ValueError, match="count"):
+        issue_beside(catalog, payload, body)
+
+
+def test_a_receipt_of_another_moment_than_its_entry_is_never_signed(catalog: Catalog) -> None:
+    payload = receipt_payload("del_x")
+    payload["times"]["verified"] = "2026-11-22T00:00:00.000000000Z"
+    with pytest.raises(ValueError, match="verified at another time"):
+        issue_beside(catalog, payload, verified_body(payload))
 
 
 def test_a_deletion_of_nothing_has_a_receipt_too(catalog: Catalog) -> None:
@@ -234,6 +254,32 @@ def test_counts_that_differ_from_the_entry_are_refused(catalog: Catalog) -> None
     payload["targets"]["span"]["purged"] = 8
     with pytest.raises(InvalidProof, match="differently"):
         check_entry(payload)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"times": {"verified": "1970-01-01T00:00:00.000000006Z"}}, "time"),
+        ({"deletion_id": "del_y"}, "another deletion"),
+        ({"traces": {"deleted": 2, "held": 1}, "manifest": {"size": 2}}, "deleted"),
+        ({"traces": {"already_absent": 0, "no_longer_matching": 2}}, "already_absent"),
+        ({"targets": {"span": {"planned": 9, "purged": 8, "remaining": 0}}}, "purged"),
+    ],
+    ids=str,
+)
+def test_a_receipt_forged_beside_a_genuine_entry_is_refused_even_with_a_right_signature(
+    catalog: Catalog, change: dict[str, Any], said: str
+) -> None:
+    """Each keeps the form: counts add up and the place in the ledger is genuine; only the entry says otherwise."""
+    payload = payload_of(issue_receipt(catalog, 5, receipt_payload("del_x")))
+    for name, value in change.items():
+        payload[name] = payload[name] | value if isinstance(value, dict) else value
+    key = SigningKey(bytes(range(32)))
+    found = check_receipt(sign_jws(canonical_json(payload), key, typ=RECEIPT_TYPE), [key.public])
+    assert [check.name for check in found.checks if not check.ok] == ["entry"]
+    failure = found.first_failure()
+    assert failure is not None
+    assert said in failure.said
 
 
 @pytest.mark.parametrize("text", [b'"x"', b"[]", b'{"version":"clearspan-receipt/1"}', b"{}", b"1"])

@@ -22,10 +22,13 @@ from clearspan.proof.signing import RECEIPT_TYPE, PublicKey, verify_jws
 RECEIPT_VERSION: Final = "clearspan-receipt/1"
 ENTRY_KIND: Final = "deletion"
 ENTRY_STATE: Final = "verified"
+ENTRY_MOVE: Final = ("purged", ENTRY_STATE)
 
 TRACE_COUNTS: Final = ("matched", "deleted", "already_absent", "no_longer_matching", "held", "failed")
 TARGET_COUNTS: Final = ("planned", "purged", "remaining")
 _TARGET_COUNTS_MORE: Final = ("already_absent", "held", "failed")
+_UNSAID: Final = {"held": 0}
+"""What an entry means that leaves a count out: the first ledgers knew no holds."""
 _STATES: Final = ("planned", "awaiting_approval", "hidden", "purged", "verified", "blocked", "failed")
 
 # As in the catalog: ids, codes, field names and operators, but no sentence and no address.
@@ -72,7 +75,7 @@ def check_receipt(
     found.payload = payload
     ledger = payload["ledger"]
     found.attempt(
-        "entry", "The ledger entry in it records this deletion as verified, with the same counts.",
+        "entry", "The ledger entry in it records this deletion as verified, at the same time, with the same counts.",
         lambda: check_entry(payload),
     )  # fmt: skip
     path = [hash_from_hex(node) for node in ledger["path"]]
@@ -181,15 +184,17 @@ def check_entry(payload: Mapping[str, Any]) -> Entry:
     if entry.kind != ENTRY_KIND or entry.deletion_id != payload["deletion_id"] or entry.at_ns != _at(ledger):
         raise InvalidProof("The ledger entry is about another deletion or another moment.")
     body = entry.body
-    if body.get("after") != ENTRY_STATE:
+    if (body.get("before"), body.get("after")) != ENTRY_MOVE or body.get("problem") is not None:
         raise InvalidProof("The ledger entry does not record the deletion as verified.")
     for count in ("purged", "remaining"):
         if body.get(count) != {name: counts[count] for name, counts in payload["targets"].items()}:
             raise InvalidProof(f"Receipt and ledger entry count `{count}` differently.")
     traces = payload["traces"]
     for said, recorded in (("deleted", "hidden"), *((name, name) for name in TRACE_COUNTS[2:5])):
-        if recorded in body and body[recorded] != traces[said]:
+        if body.get(recorded, _UNSAID.get(recorded)) != traces[said]:
             raise InvalidProof(f"Receipt and ledger entry count `{said}` differently.")
+    if parse_time(payload["times"][ENTRY_STATE]) != entry.at_ns:
+        raise InvalidProof("By the receipt the deletion was verified at another time than by its ledger entry.")
     return entry
 
 

@@ -35,7 +35,7 @@ def receipt_payload(
         | {"held": 0, "failed": 0},
         "targets": {name: {"planned": rows, "purged": rows, "remaining": 0} for name, rows in TARGETS.items()},
         "manifest": {"root": manifest_root(leaves_of(trace_ids)).hex(), "size": deleted, "salted": True},
-        "times": {"planned": render_time(1), "hidden": render_time(2), "verified": render_time(3)},
+        "times": {"planned": render_time(1), "hidden": render_time(2), "verified": render_time(5)},
         "method": ["Rows are removed with secure_delete; freed bytes are zero."],
         "not_covered": ["Backups and copies made by others."],
     }
@@ -58,7 +58,8 @@ def verified_body(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def issue_receipt(catalog: Catalog, at_ns: int, payload: dict[str, Any]) -> str:
-    """Record the deletion as verified and issue its receipt, in one transaction."""
+    """Record the deletion as verified at that time and issue its receipt, in one transaction."""
+    payload = payload | {"times": payload["times"] | {"verified": render_time(at_ns)}}
     with catalog.database.write() as db:
         entry = ledger.append(
             db, at_ns, "deletion", payload["deletion_id"], verified_body(payload), org_id=1, step="4.verified"
