@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from clearspan.deletion import plan as planning
 from clearspan.deletion.guard import check_matches, check_request
@@ -22,6 +24,10 @@ from clearspan.model.errors import ClearspanError, Conflict, Overloaded
 from clearspan.store.port import DeletionStore, HideOutcome
 
 HIDE_TRIES = 3
+KEPT_TRACES_MAX = 2_000_000
+"""Traces of all plans whose hide is to be tried again, at some 200 bytes each in memory; of what comes beyond that is
+found out whether it was hidden, and if not it is given up."""
+_log = logging.getLogger("clearspan.deletion")
 _S = DeletionState
 
 
@@ -148,20 +154,56 @@ class Acceptance:
                 return progress.outcome
             self._give_up(job, error)
         else:
-            self._look_after(job)  # done or not, nobody can say yet
+            kept = sum(task.kept_traces for task in self._worker.tasks() if task.before is not None)
+            again = plan if kept + job.matched <= KEPT_TRACES_MAX else None
+            self._look_after(job, again, preview_key, problem_of(error))
         raise error
 
     def _give_up(self, job: DeletionJob, error: Exception) -> None:
-        """Record that nothing was hidden; should even that fail, the job is at least seen."""
+        """Record that nothing was hidden; should even that fail, it is tried again."""
+        problem = problem_of(error)
         try:
-            move(self._catalog, job, _S.CANCELLED, problem=problem_of(error))
+            move(self._catalog, job, _S.CANCELLED, problem=problem)
         except Exception:
-            self._look_after(job)
+            self._look_after(job, None, None, problem)
             raise
 
-    def _look_after(self, job: DeletionJob) -> None:
-        """Put a job of which no hide is known into the queue; a restart finds out, too."""
-        self._worker.enqueue(Task(job, due_s=self._clock.monotonic_s() + RETRY_S[-1]))
+    def _look_after(self, job: DeletionJob, plan: Plan | None, preview_key: bytes | None, problem: str) -> None:
+        """Put a job of which no hide is known into the queue: what failed is tried again before each step, and the
+        steps count, space out and tell the failures as those of any other. A restart finds out, too."""
+        before = partial(self._find_out, plan, preview_key, problem)
+        kept = 0 if plan is None else job.matched
+        due_s = self._clock.monotonic_s() + RETRY_S[0]
+        self._worker.enqueue(Task(job, due_s=due_s, before=before, kept_traces=kept))
+
+    def _find_out(self, plan: Plan | None, preview_key: bytes | None, problem: str, task: Task) -> None:
+        """Bring a job of which no hide is known on its way: it was hidden after all, or is now, or will never be.
+
+        The store is asked first. Every call to it has ended by now, so what it does not know of was not hidden.
+
+        Args:
+            plan: is hidden again; None: the deletion is given up.
+            problem: why it is given up then.
+        """
+        with task.lock:
+            if task.is_over:
+                return
+            try:
+                if self._store.progress(task.job.deletion_id) is None:
+                    refusal = problem if plan is None else self._refusal_of(plan, preview_key)
+                    if refusal is not None:
+                        task.job = move(self._catalog, task.job, _S.CANCELLED, problem=refusal)
+                task.before = None
+            except Exception as error:  # the next step counts it
+                _log.warning("deletion %s: cannot be hidden: %s", task.job.deletion_id, problem_of(error))
+
+    def _refusal_of(self, plan: Plan, preview_key: bytes | None) -> str | None:
+        """Hide; why the store refuses, None when it is done."""
+        try:
+            with_room(self._store, lambda: self._hide_once(plan, preview_key))
+        except Conflict as refusal:
+            return problem_of(refusal)
+        return None
 
     def _hide_once(self, plan: Plan, preview_key: bytes | None) -> HideOutcome:
         request = plan.request

@@ -46,14 +46,17 @@ class Acts:
                 raise Conflict("Erasure has begun; it cannot be undone.", code="purge_begun")
             self._steps.renew_lease(task)
             progress = self._store.progress(deletion_id)
-            if progress is None:
+            if progress is None and task.before is None:
                 raise Conflict("This deletion is still being accepted; try again.", code="deletion_in_progress")
             audit = write_note(self._store, self._ids, f"{deletion_id}.cancelled", by, {"reason": reason})
-            fault("deletion.before_cancel")
-            with_room(self._store, lambda: self._store.cancel(deletion_id))
-            fault("deletion.after_cancel")
-            task.progress = None
-            task.job = self._steps.record_cancelled(job, progress, audit)
+            if progress is None:  # its hide failed and would be tried again: there is nothing to make visible
+                task.job, task.before = move(self._catalog, job, _S.CANCELLED, problem="cancelled", audit=audit), None
+            else:
+                fault("deletion.before_cancel")
+                with_room(self._store, lambda: self._store.cancel(deletion_id))
+                fault("deletion.after_cancel")
+                task.progress = None
+                task.job = self._steps.record_cancelled(job, progress, audit)
         self._worker.forget_if_over(task)
         return task.job
 

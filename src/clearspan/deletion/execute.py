@@ -395,6 +395,9 @@ class Deleter:
         self._worker.run_due(deadline)
 
     def _advance(self, task: Task) -> None:
+        before = task.before  # somebody may cancel it meanwhile
+        if before is not None:
+            before(task)
         self._steps.advance(task)
 
     def add_chore(self, chore: Callable[[], None]) -> None:

@@ -46,6 +46,8 @@ class Task:
     survivors_to: int | None = -1  # after a failure: the last trace of which nothing is left; None: all are looked at
     settling_s: float | None = None  # since when a reader keeps the write-ahead log from being emptied
     moved_s: float | None = None  # when a step last got it further
+    before: Callable[[Task], None] | None = field(default=None, repr=False)  # to do before its next step; see accept.py
+    kept_traces: int = 0  # of the plan that `before` needs
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while it is being changed
 
     @property
