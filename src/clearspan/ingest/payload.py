@@ -23,6 +23,7 @@ from clearspan.model.errors import StoreDamaged
 CODEC_OTLP_SPAN: Final = 1  # raw: protobuf opentelemetry.proto.trace.v1.Span
 CODEC_OTLP_LOG: Final = 2  # raw: protobuf opentelemetry.proto.logs.v1.LogRecord
 CODEC_RESPAN_SPAN: Final = 3  # raw: one JSON object of Respan's legacy ingest
+CODEC_LANGSMITH_RUN: Final = 4  # raw: a run document, see run_document.py
 
 BLOCK_UNPACKED_BYTES_MAX: Final = 256 * 1024 * 1024
 """No block we write is near this: ingest caps a request at a quarter of it. Larger means a damaged block."""

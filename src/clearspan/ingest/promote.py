@@ -214,8 +214,7 @@ class Promoter:
 
     def context_key(self, context: SpanContext) -> int:
         """Registers a context and returns its key."""
-        digest = blake2b(_encode_context(context), digest_size=8).digest()
-        key = int.from_bytes(digest, "big", signed=True)
+        key = context_key(context)
         self.contexts[key] = context
         return key
 
@@ -273,6 +272,12 @@ class Promoter:
 
 
 _encode_context = msgspec.msgpack.Encoder().encode
+
+
+def context_key(context: SpanContext) -> int:
+    """The key under which a context is stored: equal contexts have equal ones."""
+    digest = blake2b(_encode_context(context), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def hash_seed(salt: bytes) -> int:
