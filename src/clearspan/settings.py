@@ -124,6 +124,10 @@ class Settings:
         max=36_500,
     )
 
+    plans_open_max: int = _setting(
+        100, "Most unexpired plan tokens of one key; another preview is refused until one is used or expires.", min=1
+    )
+
     strict_windows: bool = _setting(
         False, "Refuse deletions by filter that leave out `start_time`, instead of taking the hour before `end_time`."
     )

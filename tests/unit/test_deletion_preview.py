@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clearspan import faults
 from clearspan.deletion.policy import Policy
-from clearspan.deletion.preview import LIFETIME_S, PREFIX, parse_kept, render_kept, token_key
+from clearspan.deletion.preview import LIFETIME_S, PREFIX, PREVIEWS_MAX, owner_of, parse_kept, render_kept, token_key
 from clearspan.deletion.result import DeletionResult
 from clearspan.deletion.state import DeletionState
 from clearspan.model.errors import Conflict, NotPermitted, Unguarded
+from clearspan.settings import Settings
 from clearspan.testing.build import T0_NS, make_batch, make_span, make_trace, with_metadata
 from clearspan.testing.deletions import ANNA, World, by_filter, by_ids, hold_on, ids_in, open_world
 from clearspan.testing.stores import visible
@@ -103,12 +106,43 @@ def test_a_plan_expires_and_is_erased(world: World) -> None:
     assert refusal(world, told.token) == "plan_used_or_unknown"
 
 
+def test_a_key_has_so_many_open_plans_and_no_more(world: World) -> None:
+    deleter = world.deleter(previews_max=3)
+    first, *_ = [deleter.preview(by_ids("t1")) for _ in range(3)]
+    before = world.store.preview_keys()
+    with pytest.raises(Conflict, match="3 open plan tokens") as caught:
+        deleter.preview(by_ids("t2"))
+    assert caught.value.code == "too_many_plans"
+    assert world.store.preview_keys() == before
+    assert world.restarted().preview(by_ids("t2")), "the usual number is another"
+    other = world.deleter(previews_max=4)
+    for stranger in (replace(by_ids("t2"), requested_by="key_2"), replace(by_ids("t2"), org_id=2)):
+        assert other.preview(stranger).token, "each key has its own"
+    with pytest.raises(Conflict):
+        other.preview(by_ids("t2"))
+    assert other.delete_planned(first.token, org_id=1, requested_by="key_1").state is S.VERIFIED
+    assert other.preview(by_ids("t2")).token, "a used token is none"
+    world.clock.advance(LIFETIME_S)
+    for _ in range(3):
+        assert deleter.preview(by_ids("t3")).token, "an expired one neither, even if it was not swept yet"
+    assert len(world.store.preview_keys()) == 3
+
+
+def test_the_bound_holds_when_many_ask_at_once(world: World) -> None:
+    deleter = world.deleter(previews_max=5)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(deleter.preview, by_ids("t1")) for _ in range(24)]
+    assert [each.exception() is None for each in asked].count(True) == 5 == len(world.store.preview_keys())
+    assert Settings().plans_open_max == PREVIEWS_MAX
+
+
 def test_a_plan_goes_with_the_traces_it_lists(world: World) -> None:
     deleter = world.deleter()
     gone, kept = deleter.preview(by_ids("t1", "t2")), deleter.preview(by_ids("t3"))
     assert deleter.delete(by_ids("t2")).state is S.VERIFIED
-    assert world.store.get_preview(token_key(gone.token)) == b""
-    assert world.store.get_preview(token_key(kept.token))
+    owner = owner_of(1, "key_1")
+    assert world.store.get_preview(token_key(gone.token, owner)) == b""
+    assert world.store.get_preview(token_key(kept.token, owner))
 
 
 def test_a_plan_that_a_deletion_overtakes_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

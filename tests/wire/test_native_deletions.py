@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from native import by_customer, create, later, preview, refused, until
 
 from clearspan.catalog import KeyPolicy, KeyScope
 from clearspan.deletion.targets import NAMES
-from clearspan.testing.wire import SECOND_NS, Wire, iso
+from clearspan.testing.wire import SECOND_NS, Wire, iso, open_wire
 
 
 @pytest.fixture
@@ -134,6 +136,19 @@ def test_a_plan_whose_traces_have_changed_is_refused_whole(three: Wire) -> None:
     create(three, {"trace_ids": ["a"]})
     refused(three.post("/v1/deletions", {"plan_token": token}), 409, "plan_mismatch")
     assert three.list_ids(three.window()) == ["c", "d"]
+
+
+def test_open_plan_tokens_of_a_key_are_bounded(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        wire = open_wire(stack, tmp_path / "data", "memory", plans_open_max=2)
+        wire.ingest(wire.span("a"))
+        told = [preview(wire, {"trace_ids": ["a"]}) for _ in range(2)]
+        answer = wire.post("/v1/deletions/preview", {"trace_ids": ["a"]})
+        refused(answer, 409, "too_many_plans")
+        assert "plans_open_max" in answer.json()["detail"]
+        preview(wire, {"trace_ids": ["a"]}, key=wire.key(KeyScope.DELETE))
+        create(wire, {"plan_token": told[0]["plan_token"]})
+        assert preview(wire, {"trace_ids": ["a"]})["traces"]["matched"] == 0
 
 
 def test_a_preview_shows_samples_to_readers_only(three: Wire) -> None:

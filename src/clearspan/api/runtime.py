@@ -92,6 +92,7 @@ def assemble(
         ids,
         secret=catalog.tombstone_secret,
         is_ingest_waiting=lambda: gateway.queued_bytes > 0,
+        previews_max=settings.plans_open_max,
     )
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
     status = ThreadPool(1, "status")

@@ -60,12 +60,14 @@ class Deleter:
         secret: bytes,
         rows_max: int = ROWS_MAX,
         is_ingest_waiting: Callable[[], bool] = lambda: False,
+        previews_max: int = previews.PREVIEWS_MAX,
     ) -> None:
         """
         Args:
             secret: keys the hashes of idempotency keys; the instance's, from the Catalog.
             rows_max: rows of one purge batch at most.
             is_ingest_waiting: whether clients wait for the writer; batches leave it some air then.
+            previews_max: open plan tokens of one API key at once.
         """
         self._store = store
         self._catalog = catalog
@@ -82,6 +84,7 @@ class Deleter:
         )
         self._acceptance = Acceptance(store, catalog, clock, ids, self._worker, secret=secret)
         self._acts = Acts(store, catalog, ids, self._steps, self._worker)
+        self._shelf = previews.Shelf(store, previews_max=previews_max)
         self._alarmed: set[tuple[str, str]] = set()
         self._chores: list[Callable[[], None]] = []
 
@@ -98,15 +101,16 @@ class Deleter:
     def preview(self, request: DeletionRequest) -> Preview:
         """The same with samples and breakdowns, kept for a quarter of an hour under a token that executes it once.
 
-        Raises: as `plan`; Conflict `plan_mismatch`: a listed trace was deleted meanwhile.
+        Raises: as `plan`; Conflict `plan_mismatch`: a listed trace was deleted meanwhile; `too_many_plans`: the API key
+            has as many open tokens as it may.
         Cost: as `plan`, and one write of about 50 bytes a trace.
         """
+        owner = previews.owner_of(request.org_id, request.requested_by)
+        self._shelf.check_room(owner, self._clock.now_ns())  # before the work as well
         plan = self._acceptance.plan(replace(request, idempotency_key=None))
         pks = [trace.trace_pk for trace in plan.traces]
         token = previews.render_token(self._ids.token_bytes(previews.TOKEN_BYTES))
-        expires_ns = self._clock.now_ns() + previews.LIFETIME_S * 1_000_000_000
-        key = previews.token_key(token)
-        self._store.save_preview(key, previews.render_kept(plan, expires_ns), expires_ns)
+        key, expires_ns = self._shelf.keep(token, owner, plan, now_ns=self._clock.now_ns())
         told = self._store.breakdown(pks)
         if sum(told.by_project.values()) != len(pks):
             # Asked after the preview was saved: whoever deletes those traces later finds it and erases it.
@@ -200,13 +204,13 @@ class Deleter:
             self._acceptance.check_matches(request, len(plan.traces))
             keyed = None if idempotency_key is None else asked
             task = self._acceptance.accept(
-                self._acceptance.identified(plan), request_hash=keyed, preview_key=previews.token_key(token)
+                self._acceptance.identified(plan), request_hash=keyed, preview_key=_kept_under(token, who)
             )
         return self._answer(task, deadline)
 
     def _kept_plan(self, token: str, who: DeletionRequest) -> Plan:
         """The plan under a token, as a request of the one who shows it."""
-        kept = self._store.get_preview(previews.token_key(token))
+        kept = self._store.get_preview(_kept_under(token, who))
         if kept == b"":
             raise Conflict(
                 "A trace of this plan was deleted since; make a new preview. Nothing was deleted.",
@@ -420,3 +424,7 @@ class Deleter:
         for deletion_id, why in sorted(overdue - self._alarmed):
             _log.warning("deletion %s is overdue: %s", deletion_id, why)
         self._alarmed = overdue
+
+
+def _kept_under(token: str, who: DeletionRequest) -> bytes:
+    return previews.token_key(token, previews.owner_of(who.org_id, who.requested_by))

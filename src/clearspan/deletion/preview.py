@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import zstandard
 
 from clearspan.deletion.plan import Plan, parse_request, plain_request
 from clearspan.deletion.request import ByIds
+from clearspan.model.errors import Conflict
 from clearspan.model.trace import Scope
 from clearspan.store.port import DeletionStore, PlannedTrace, TraceRow
 
@@ -26,6 +28,8 @@ SAMPLES_MAX = 20
 NOWHERE = Scope(())
 NO_SELECTION = ByIds(())
 """Scope and selection of one who shows a token and names nothing else."""
+PREVIEWS_MAX = 100
+_OWNER_BYTES = 8
 _FAST = 1  # ids hardly get smaller with more effort
 
 
@@ -55,9 +59,50 @@ def render_token(random_bytes: bytes) -> str:
     return PREFIX + base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
 
 
-def token_key(token: str) -> bytes:
+def owner_of(org_id: int, requested_by: str) -> bytes:
+    """What the keys of all previews of one API key begin with, so that they can be counted unread."""
+    return hashlib.sha256(f"{org_id}:{requested_by}".encode("utf-8", "surrogatepass")).digest()[:_OWNER_BYTES]
+
+
+def token_key(token: str, owner: bytes) -> bytes:
     """Under what a preview is kept: one-way, so that who reads the store cannot execute a plan."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return owner + hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+class Shelf:
+    """Where previews are kept: so many of one API key at once, until they are used or expire. Safe from any thread.
+
+    A preview is some 50 bytes a listed trace, in plain words. Without a bound one key could fill the store with them.
+    """
+
+    def __init__(self, store: DeletionStore, *, previews_max: int) -> None:
+        self._store = store
+        self._most = previews_max
+        self._lock = threading.Lock()
+
+    def check_room(self, owner: bytes, now_ns: int) -> None:
+        """Raises Conflict `too_many_plans` when the API key has as many open previews as it may."""
+        if self._count(owner) < self._most:
+            return
+        self._store.sweep_previews(now_ns)  # some may have expired since the last round of housekeeping
+        if self._count(owner) >= self._most:
+            raise Conflict(
+                f"This API key has {self._most} open plan tokens, the most it may (setting plans_open_max). "
+                f"Use one, or wait: each expires {LIFETIME_S // 60} minutes after its preview. Nothing was done.",
+                code="too_many_plans",
+            )
+
+    def keep(self, token: str, owner: bytes, plan: Plan, *, now_ns: int) -> tuple[bytes, int]:
+        """Keep a preview; its key and when it expires. Raises as `check_room`."""
+        key, expires_ns = token_key(token, owner), now_ns + LIFETIME_S * 1_000_000_000
+        body = render_kept(plan, expires_ns)
+        with self._lock:
+            self.check_room(owner, now_ns)
+            self._store.save_preview(key, body, expires_ns)
+        return key, expires_ns
+
+    def _count(self, owner: bytes) -> int:
+        return sum(key.startswith(owner) for key in self._store.preview_keys())
 
 
 def render_kept(plan: Plan, expires_ns: int) -> bytes:
