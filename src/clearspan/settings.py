@@ -124,6 +124,7 @@ class Settings:
         max=36_500,
     )
 
+    holds_active_max: int = _setting(1000, "Most holds of one organisation that are not released.", min=1)
     plans_open_max: int = _setting(
         100, "Most unexpired plan tokens of one key; another preview is refused until one is used or expires.", min=1
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from native import by_customer, create, hold, later, preview, refused, until
 
 from clearspan.catalog import KeyScope
-from clearspan.testing.wire import Wire
+from clearspan.testing.wire import Wire, open_wire
 
 
 @pytest.fixture
@@ -52,6 +54,26 @@ def test_holds_come_in_pages(two: Wire) -> None:
         seen += [each["id"] for each in page["data"]]
         query = f"?limit=2&cursor={page['next_cursor']}" if page["next_cursor"] else ""
     assert seen == ids
+
+
+def test_active_holds_of_an_organisation_are_bounded(tmp_path: Path) -> None:
+    """Each is asked about in every transaction that hides or purges, and every page of the list reads them all."""
+    with ExitStack() as stack:
+        wire = open_wire(stack, tmp_path / "data", "memory", holds_active_max=2)
+        first = hold(wire, trace_ids=["a"])
+        hold(wire, trace_ids=["b"])
+        answer = wire.post("/v1/holds", {"trace_ids": ["c"], "reason": "r"})
+        refused(answer, 409, "too_many_holds")
+        assert "holds_active_max" in answer.json()["detail"]
+        assert len(wire.get("/v1/holds?state=all").json()["data"]) == 2
+        assert [each["entry"]["kind"] for each in wire.get("/v1/ledger/entries").json()["data"]].count(
+            "hold.created"
+        ) == 2
+        stranger = wire.key(*KeyScope, org_id=wire.catalog.create_organisation("Other").id)
+        assert wire.post("/v1/holds", {"everything": True, "reason": "r"}, key=stranger).status_code == 201
+        wire.send("DELETE", first["links"]["self"])
+        assert hold(wire, trace_ids=["c"])["state"] == "active"
+        refused(wire.post("/v1/holds", {"trace_ids": ["d"], "reason": "r"}), 409, "too_many_holds")
 
 
 REFUSED: list[tuple[dict[str, Any], int, str, str | None]] = [

@@ -98,7 +98,7 @@ def assemble(
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
-    holds = Holds(deletions, records, deleter, clock, ids)
+    holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:

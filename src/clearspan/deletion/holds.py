@@ -18,11 +18,12 @@ from clearspan.deletion.notes import SALT_BYTES, keyed_hash, read_note, write_no
 from clearspan.deletion.request import ANY_TIME, ByFilter, ByIds
 from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
-from clearspan.model.errors import InvalidFilter, NotFound
+from clearspan.model.errors import Conflict, InvalidFilter, NotFound
 from clearspan.model.trace import Scope, Window
 from clearspan.query.codec import encode_expr
 from clearspan.store.port import DeletionStore, HoldOutcome, HoldRow
 
+ACTIVE_MAX = 1000
 CREATED = "hold.created"
 RELEASED = "hold.released"
 
@@ -43,13 +44,25 @@ class Holds:
     """Sets, releases and lists holds. Safe to call from many threads."""
 
     def __init__(
-        self, store: DeletionStore, catalog: DeletionCatalog, deleter: Deleter, clock: Clock, ids: IdSource
+        self,
+        store: DeletionStore,
+        catalog: DeletionCatalog,
+        deleter: Deleter,
+        clock: Clock,
+        ids: IdSource,
+        *,
+        active_max: int = ACTIVE_MAX,
     ) -> None:
+        """
+        Args:
+            active_max: of one organisation, not released: every hide and every batch of a purge asks all of them.
+        """
         self._store = store
         self._catalog = catalog
         self._deleter = deleter
         self._clock = clock
         self._ids = ids
+        self._active_max = active_max
         self._owed: set[str] = set()  # holds whose audit row may be missing
         deleter.add_chore(self.catch_up)
 
@@ -58,6 +71,7 @@ class Holds:
 
         Raises:
             InvalidFilter: no ids, or a filter of groups without conditions; ByFilter(None) is meant to be everything.
+            Conflict: `too_many_holds`: the organisation has as many active holds as it may.
         """
         where, trace_ids = _chosen(request.selection)
         hold = HoldRow(
@@ -71,6 +85,19 @@ class Holds:
             created_ns=self._clock.now_ns(),
             created_by=request.created_by,
         )
+        self._check_room(hold.org_id)
+        return hold, self._add(hold)
+
+    def _check_room(self, org_id: int) -> None:
+        """Without a lock: one hold more is harmless, a hold that waits for the counting of another one is not."""
+        if len(self._store.holds(org_id)) >= self._active_max:
+            raise Conflict(
+                f"There are {self._active_max:,} active holds, the most there may be (setting holds_active_max); "
+                "release one, or let one hold keep what several do. Nothing is held.",
+                code="too_many_holds",
+            )
+
+    def _add(self, hold: HoldRow) -> HoldOutcome:
         audit = write_note(
             self._store, self._ids, _note_ref(hold.hold_id, CREATED), hold.created_by, {"reason": hold.reason}
         )
@@ -79,7 +106,7 @@ class Holds:
             outcome = self._store.add_hold(hold)
             fault("hold.after_add")
             self._record_created(hold, audit)
-        return hold, outcome
+        return outcome
 
     def release(self, hold_id: str, *, org_id: int, by: str, reason: str | None = None) -> HoldRow:
         """End a hold and erase what it said; deletions that waited for it go on. Repeating it changes nothing.

@@ -328,6 +328,7 @@ CREATE_HOLD: Json = {
         "It counts from now on.",
         shapes.NEW_HOLD,
         "404",
+        "409",
         example=EXAMPLE_HOLD | {"traces": {"protected": 12, "hidden_kept": 0}},
     ),
 }
