@@ -1,9 +1,8 @@
-"""LangSmith's run ingest: the JSON pieces of a request → run documents → rows and blocks.
+"""LangSmith's run ingest: the messages of a request about runs → run documents → rows and blocks.
 
-The routes split a request into pieces, one for each message about a run: a whole JSON object of `/runs` or
-`/runs/batch`, or the main part of a multipart body with the parts of its fields. `decode_runs` checks each piece by
-itself, so that a bad run is refused alone, and fuses the pieces that speak of one run; `batch_runs` makes of the runs
-of one project what the store takes.
+`run_parts` takes a body apart into messages, each a create or an update of one run with every field in its own JSON
+text. `decode_runs` checks each by itself, so that a bad one is refused alone, and fuses those that speak of one run;
+`batch_runs` makes of the runs of one project what the store takes.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ import msgspec
 
 from clearspan.ingest.batch import Collector, DecodedRequest
 from clearspan.ingest.limits import DEFAULT_LIMITS, IngestLimits
-from clearspan.ingest.otlp_json import decode_json
 from clearspan.ingest.payload import CODEC_LANGSMITH_RUN, NO_SHARED
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.run_document import (
     Op,
     RawFields,
     RunDocument,
+    RunPart,
     encode_document,
     fuse_documents,
     fuse_runs,
     new_part,
     run_fields,
     run_values,
-    run_view,
 )
 from clearspan.ingest.run_promotion import (
     KIND_OF_RUN_TYPE,
@@ -42,23 +40,27 @@ from clearspan.ingest.run_promotion import (
     run_uuid,
 )
 from clearspan.model.errors import InvalidPayload
+from clearspan.model.runs import is_run_id
 from clearspan.model.span import SpanContext
 
 __all__ = [
     "KIND_OF_RUN_TYPE", "RUN_TYPE_OF_KIND", "DecodedRun", "DecodedRuns", "Placement", "RejectedRun", "RunPiece",
-    "RunSource", "batch_runs", "decode_runs", "fuse_runs", "gather_pieces", "promote_run", "run_fields", "run_values",
+     "RunSource", "batch_runs", "decode_runs", "fuse_runs", "promote_run", "run_fields", "run_values",
 ]  # fmt: skip
-
-FIELD_PARTS: Final = frozenset({"inputs", "outputs", "events", "extra", "error", "serialized"})
-"""What a multipart body may send apart from a run's main part."""
 
 _UNPLACED: Final = "it has no trace_id, and neither the run nor its parent is known"
 _DOTTED_CHARS_MAX: Final = 64 * 1024
-_raw_fields: Final = msgspec.json.Decoder(RawFields).decode
+FIELD_PARTS: Final = frozenset({"inputs", "outputs", "events", "extra", "error", "serialized"})
+"""Fields that may come in a part of their own."""
+
+_fields_of: Final = msgspec.json.Decoder(RawFields).decode
+_decode: Final = msgspec.json.Decoder().decode
+_IDS: Final = ("trace_id", "parent_run_id", "session_id", "reference_example_id")
+_TEXTS: Final = ("name", "session_name", "dotted_order")
 
 
 class RunPiece(NamedTuple):
-    """One message about a run."""
+    """One message about a run, as `run_parts` takes it out of a body."""
 
     op: Op
     run_id: str | None  # of the part's name or the path; None: the main JSON says it
@@ -84,29 +86,30 @@ class RunSource(NamedTuple):
 
 
 class DecodedRun(NamedTuple):
-    """One run of a request, its pieces fused."""
+    """One run of a request, its messages fused."""
 
     run_id: str  # normal form, and the span_id
     trace_id: str
     session_id: str | None  # LangSmith's word for the project's UUID, normal form; None: not said
     session_name: str | None
-    placement: Placement | None  # where the run was found, if `find_run` had to be asked for it
-    piece_count: int
+    placement: Placement | None  # what `find_run` said of the run, if it had to be asked
+    message_count: int
     document: RunDocument
     stored: bytes  # the document as the store keeps it
+    values: Mapping[str, Any] | None  # its decoded fields, where that cost nothing
 
 
 class RejectedRun(NamedTuple):
-    """A piece that is not stored."""
+    """A message that is not stored."""
 
     op: Op
-    run_id: str | None  # as far as it could be read
+    run_id: str | None  # normal form; None: it names none
     reason: str  # never holds content
     is_unknown: bool = False  # it does not say its trace, and neither it nor its parent is known
 
 
 class DecodedRuns(NamedTuple):
-    """What the pieces of a request became."""
+    """What the messages of a request became."""
 
     runs: list[DecodedRun]
     rejected: list[RejectedRun]
@@ -120,80 +123,55 @@ def nowhere(run_id: str) -> None:
     return None
 
 
-def gather_pieces(parts: Iterable[tuple[Op, str, str | None, bytes]]) -> list[RunPiece]:
-    """The parts of a multipart body as pieces.
-
-    Args:
-        parts: (create or update, run id as the name has it, field or None for the main part, JSON text), in the
-            order of the body. A main part begins a new piece; a field joins the last piece of its run and kind.
-    """
-    pieces: list[RunPiece] = []
-    last: dict[tuple[Op, str], int] = {}
-    for op, run_id, field, text in parts:
-        at = last.get((op, run_id))
-        if field is None and (at is None or pieces[at].main is not None):
-            last[op, run_id] = len(pieces)
-            pieces.append(RunPiece(op, run_id, text, {}))
-        elif field is None:
-            assert at is not None
-            pieces[at] = pieces[at]._replace(main=text)
-        elif at is None:
-            last[op, run_id] = len(pieces)
-            pieces.append(RunPiece(op, run_id, None, {field: text}))
-        else:
-            pieces[at] = pieces[at]._replace(fields={**pieces[at].fields, field: text})
-    return pieces
-
-
-class _Piece(NamedTuple):
-    """A piece that passed its own checks and may still need a place."""
+class _Checked(NamedTuple):
+    """A message that passed its own checks and may still need a place."""
 
     op: Op
     position: int
     run_id: str
     given: dict[str, bytes]
+    values: dict[str, Any]
     trace_id: str | None
     parent_id: str | None
     dotted_order: str | None
-    start_ns: int | None
 
 
 def decode_runs(pieces: Iterable[RunPiece], source: RunSource, find_run: FindRun = nowhere) -> DecodedRuns:
-    """Runs of one request, in the order of their first piece; a piece that cannot be stored is rejected alone.
+    """Runs of one request, in the order of their first message; one that cannot be stored is rejected alone.
 
-    A piece without `trace_id` gets it from its dotted order, from another piece of its run, from the stored run (an
-    update), from its parent, here or stored, and is a root if it names no parent. A create without `dotted_order`
-    gets one from its parent's the same way.
+    A message without `trace_id` gets it from its dotted order, from another message of its run, from the stored run
+    (an update), from its parent, here or stored; a create without a parent is a root. A create without `dotted_order`
+    gets one from its parent's in the same way.
 
     Args:
         pieces: later ones of the same run count as received later.
-        find_run: where a stored run is, by normal id; asked only for pieces that need it, at most once a run.
-    Cost: about 45 µs for a run of 2 KB in two pieces.
+        find_run: where a stored run is, by normal id; asked only for messages that need it, at most once a run.
+    Cost: about 45 µs for a run of 2 KB in two messages.
     """
-    checked: list[_Piece] = []
+    checked: list[_Checked] = []
     rejected: list[RejectedRun] = []
-    documents: dict[tuple[str, str], list[RunDocument]] = {}
+    groups: dict[tuple[str, str], list[tuple[RunPart, _Checked]]] = {}
     for position, piece in enumerate(pieces):
         try:
             checked.append(_check(piece, position, source.limits))
         except InvalidPayload as error:
             rejected.append(RejectedRun(piece.op, _shown_id(piece), error.message))
-    places = _Places(checked, find_run)
+    places = Places(checked, find_run)
     for each in checked:
-        trace_id = places.trace_of(each.run_id)
+        trace_id = each.trace_id or places.trace_of(each.run_id)
         if trace_id is None:
             rejected.append(RejectedRun(each.op, each.run_id, _UNPLACED, is_unknown=True))
             continue
+        places.complete(each, trace_id)
         part = new_part(
             each.op,
-            places.completed(each, trace_id),
+            each.given,
             received_ns=source.received_ns + each.position,
             key_id=source.key_id,
             env=source.environment,
         )
-        documents.setdefault((trace_id, each.run_id), []).append(RunDocument([part]))
-    runs = [_fused(key, group, places.known.get(key[1])) for key, group in documents.items()]
-    return DecodedRuns(runs, rejected)
+        groups.setdefault((trace_id, each.run_id), []).append((part, each))
+    return DecodedRuns([_fused(key, group, places) for key, group in groups.items()], rejected)
 
 
 def batch_runs(
@@ -204,43 +182,45 @@ def batch_runs(
     collector = Collector(project_id, limits.reasons)
     contexts: dict[int, SpanContext] = {}
     for run in runs:
-        span, context = promoter.promote(run.document, run.stored)
+        span, context = promoter.promote(run.document, run.stored, run.values)
         contexts[span.context_key] = context
         collector.add_span(run.trace_id, span, CODEC_LANGSMITH_RUN, NO_SHARED, run.stored)
     return collector.finish(contexts)
 
 
-def _fused(key: tuple[str, str], group: list[RunDocument], placement: Placement | None) -> DecodedRun:
-    document = group[0] if len(group) == 1 else fuse_documents(group)
-    view = run_view(document)
-    session_id = _text_of(view.get("session_id"))
+def _fused(key: tuple[str, str], group: list[tuple[RunPart, _Checked]], places: Places) -> DecodedRun:
+    document = RunDocument([group[0][0]])
+    if len(group) > 1:
+        document = fuse_documents([RunDocument([part]) for part, _ in group])
+    # Of several messages the last that says so names the project; the document's own order may only differ for a
+    # client that names two.
+    session_id = next((each.values["session_id"] for _, each in reversed(group) if each.values.get("session_id")), None)
+    name = next((each.values["session_name"] for _, each in reversed(group) if each.values.get("session_name")), None)
     return DecodedRun(
         run_id=key[1],
         trace_id=key[0],
         session_id=run_uuid(session_id, "session_id") if session_id is not None else None,
-        session_name=_text_of(view.get("session_name")),
-        placement=placement,
-        piece_count=len(group),
+        session_name=name,
+        placement=places.known.get(key[1]),
+        message_count=len(group),
         document=document,
         stored=encode_document(document),
+        values=group[0][1].values if len(group) == 1 else None,
     )
 
 
-def _check(piece: RunPiece, position: int, limits: IngestLimits) -> _Piece:
-    """A piece with its fields apart and everything in it that must have a form checked.
+def _check(piece: RunPiece, position: int, limits: IngestLimits) -> _Checked:
+    """A message with everything in it checked that must have a form.
 
     Raises:
         InvalidPayload: with the reason.
     """
-    given, values = _read(piece, limits)
+    given, values = _read(piece)
     _check_limits(given, values, limits)
     run_id = _run_id(piece, values)
-    for name in ("trace_id", "parent_run_id", "session_id", "reference_example_id"):
-        if values.get(name) not in (None, ""):
-            run_uuid(values[name], name)
-        elif name in given:
-            del given[name]
-    for name in ("name", "session_name", "dotted_order"):
+    given["id"], values["id"] = _uuid_json(run_id), run_id
+    ids = {name: run_uuid(values[name], name) for name in _IDS if values.get(name)}
+    for name in _TEXTS:
         if not isinstance(values.get(name), str | None):
             raise InvalidPayload(f"{name} is not text")
     if not isinstance(values.get("extra"), dict | None):
@@ -249,46 +229,17 @@ def _check(piece: RunPiece, position: int, limits: IngestLimits) -> _Piece:
     if run_type is not None and (not isinstance(run_type, str) or run_type not in KIND_OF_RUN_TYPE):
         raise InvalidPayload(f"run_type is none of {', '.join(KIND_OF_RUN_TYPE)}")
     dotted = values.get("dotted_order") or None
-    segments = parse_dotted_order(dotted) if dotted is not None else []
-    if dotted is not None and (not segments or len(dotted) > _DOTTED_CHARS_MAX):
-        raise InvalidPayload("dotted_order cannot be read")
-    start_ns, _ = given_times({name: msgspec.Raw(given[name]) for name in _TIMES if name in given})
+    if dotted is not None and len(dotted) > _DOTTED_CHARS_MAX:
+        raise InvalidPayload(f"dotted_order has more than {_DOTTED_CHARS_MAX} characters")
+    start_ns, _ = given_times(values)
     if start_ns is None and piece.op == "create":
         raise InvalidPayload("start_time is missing")
-    trace = values.get("trace_id")
-    parent = values.get("parent_run_id")
-    return _Piece(
-        op=piece.op,
-        position=position,
-        run_id=run_id,
-        given=given if given.get("id", b"null") != b"null" else {**given, "id": _uuid_json(run_id)},
-        trace_id=run_uuid(trace, "trace_id") if trace else segments[0].run_id if segments else None,
-        parent_id=run_uuid(parent, "parent_run_id") if parent else segments[-2].run_id if len(segments) > 1 else None,
-        dotted_order=dotted,
-        start_ns=start_ns,
-    )
-
-
-_TIMES: Final = ("start_time", "end_time", "dotted_order")
-
-
-def _read(piece: RunPiece, limits: IngestLimits) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """(JSON text by field, decoded value by field)."""
-    values: dict[str, Any] = {}
-    given: dict[str, bytes] = {}
-    if piece.main is not None:
-        value = decode_json(piece.main)
-        if not isinstance(value, dict):
-            raise InvalidPayload("the run is not a JSON object")
-        values = value
-        given = {name: bytes(raw) for name, raw in _raw_fields(piece.main).items()}
-    for name, text in piece.fields.items():
-        try:
-            values[name] = decode_json(text)
-        except InvalidPayload:
-            raise InvalidPayload(f"{name} is not JSON") from None
-        given[name] = text
-    return given, values
+    trace_id, parent_id = ids.get("trace_id"), ids.get("parent_run_id")
+    if dotted is not None and (trace_id is None or (parent_id is None and "." in dotted)):
+        segments = parse_dotted_order(dotted)
+        trace_id = trace_id or (segments[0].run_id if segments else None)
+        parent_id = parent_id or (segments[-2].run_id if len(segments) > 1 else None)
+    return _Checked(piece.op, position, run_id, given, values, trace_id, parent_id, dotted)
 
 
 def _check_limits(given: Mapping[str, bytes], values: Mapping[str, Any], limits: IngestLimits) -> None:
@@ -315,23 +266,82 @@ def _check_depth(value: Any, depth: int) -> None:
     raise InvalidPayload("values nested too deep")
 
 
-class _Places:
+def _read(piece: RunPiece) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """(JSON text by field, decoded value by field) of a message."""
+    given: dict[str, bytes] = {}
+    values: dict[str, Any] = {}
+    if piece.main is not None:
+        value = _decode_field("its main part", piece.main)
+        if not isinstance(value, dict):
+            raise InvalidPayload("the run is not a JSON object")
+        given = {name: bytes(raw) for name, raw in _fields_of(piece.main).items()}
+        values = value
+    for name, text in piece.fields.items():
+        values[name] = _decode_field(name, text)
+        given[name] = text
+    return given, values
+
+
+def _decode_field(name: str, text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidPayload(f"{name} is not JSON, or not in UTF-8") from None
+
+
+def _run_id(piece: RunPiece, values: Mapping[str, Any]) -> str:
+    own, named = values.get("id"), piece.run_id
+    found = run_uuid(named if own is None else own, "id")
+    if named is not None and own is not None and named != own and run_uuid(named, "id") != found:
+        raise InvalidPayload("its id is not the one that it is sent under")
+    return found
+
+
+def _shown_id(piece: RunPiece) -> str | None:
+    """The id to name a rejected run by, if it has one."""
+    for text in (piece.run_id, _own_id(piece.main)):
+        if text is not None:
+            try:
+                return run_uuid(text, "id")
+            except InvalidPayload:
+                continue
+    return None
+
+
+class _OnlyId(msgspec.Struct):
+    id: Any = None
+
+
+_only_id: Final = msgspec.json.Decoder(_OnlyId).decode
+
+
+def _own_id(main: bytes | None) -> Any:
+    try:
+        return _only_id(main).id if main is not None else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _uuid_json(uuid_hex: str) -> bytes:
+    return b'"%b"' % dotted_uuid(uuid_hex).encode()
+
+
+class Places:
     """Which trace each run of a request belongs to, and its place in the order of that trace."""
 
-    def __init__(self, pieces: Iterable[_Piece], find_run: FindRun) -> None:
+    def __init__(self, messages: list[_Checked], find_run: FindRun) -> None:
         self.known: dict[str, Placement | None] = {}  # what `find_run` said
         self._find_run = find_run
         self._traces: dict[str, str | None] = {}
         self._dotted: dict[str, str] = {}
-        self._untold: dict[str, list[_Piece]] = {}  # pieces without a trace, by run
-        for piece in pieces:
-            if piece.trace_id is not None:
-                self._traces.setdefault(piece.run_id, piece.trace_id)
-            if piece.dotted_order is not None:
-                self._dotted.setdefault(piece.run_id, piece.dotted_order)
-        for piece in pieces:
-            if piece.run_id not in self._traces:
-                self._untold.setdefault(piece.run_id, []).append(piece)
+        self._untold: dict[str, list[_Checked]] = {}  # messages without a trace, by run
+        for each in messages:
+            if each.trace_id is not None:
+                self._traces.setdefault(each.run_id, each.trace_id)
+            else:
+                self._untold.setdefault(each.run_id, []).append(each)
+            if each.dotted_order is not None:
+                self._dotted.setdefault(each.run_id, each.dotted_order)
 
     def trace_of(self, run_id: str) -> str | None:
         """The trace of a run, None when nobody knows."""
@@ -339,34 +349,33 @@ class _Places:
         at: str | None = run_id
         trace_id: str | None = None
         while at is not None and at not in climbed:
-            climbed.append(at)
             if at in self._traces:
                 trace_id = self._traces[at]
                 break
-            pieces = self._untold.get(at, [])
-            if all(piece.op == "update" for piece in pieces) and (found := self._ask(at)) is not None:
+            climbed.append(at)
+            messages = self._untold.get(at, [])
+            if all(each.op == "update" for each in messages) and (found := self._ask(at)) is not None:
                 trace_id = found.trace_id
                 break
-            parent = next((piece.parent_id for piece in pieces if piece.parent_id is not None), None)
-            if parent is None and any(piece.op == "create" for piece in pieces):
+            parent = next((each.parent_id for each in messages if each.parent_id is not None), None)
+            if parent is None and any(each.op == "create" for each in messages):
                 trace_id = at  # a root
             at = parent
-        for each in climbed:
-            self._traces[each] = trace_id
+        self._traces.update(dict.fromkeys(climbed, trace_id))
         return trace_id
 
-    def completed(self, piece: _Piece, trace_id: str) -> dict[str, bytes]:
-        """The fields of a piece with its trace and, for a create, its dotted order, where it gives none."""
-        given = piece.given
-        if "trace_id" not in given and len(trace_id) == _UUID_HEX_CHARS:
-            given = {**given, "trace_id": _uuid_json(trace_id)}
-        if piece.dotted_order is None and piece.op == "create" and piece.start_ns is not None:
-            above = self._dotted_of(piece.parent_id) if piece.parent_id is not None else ""
-            if above is not None:
-                segment = dotted_segment(piece.start_ns, piece.run_id)
-                dotted = self._dotted.setdefault(piece.run_id, f"{above}.{segment}" if above else segment)
-                given = {**given, "dotted_order": msgspec.json.encode(dotted)}
-        return given
+    def complete(self, message: _Checked, trace_id: str) -> None:
+        """Gives a message its trace and, if it is a create, its dotted order, where it says none."""
+        if not message.values.get("trace_id") and is_run_id(trace_id):
+            message.given["trace_id"] = _uuid_json(trace_id)
+        if message.op == "update" or message.dotted_order is not None:
+            return
+        start_ns, _ = given_times(message.values)
+        above = self._dotted_of(message.parent_id) if message.parent_id is not None else ""
+        if above is not None and start_ns is not None:
+            segment = dotted_segment(start_ns, message.run_id)
+            dotted = self._dotted.setdefault(message.run_id, f"{above}.{segment}" if above else segment)
+            message.given["dotted_order"] = msgspec.json.encode(dotted)
 
     def _dotted_of(self, run_id: str) -> str | None:
         if run_id in self._dotted:
@@ -378,51 +387,3 @@ class _Places:
         if run_id not in self.known:
             self.known[run_id] = self._find_run(run_id)
         return self.known[run_id]
-
-
-_UUID_HEX_CHARS: Final = 32
-
-
-def _run_id(piece: RunPiece, values: Mapping[str, Any]) -> str:
-    named = run_uuid(piece.run_id, "the id of the part or path") if piece.run_id is not None else None
-    if values.get("id") is None and named is not None:
-        return named
-    run_id = run_uuid(values.get("id"), "id")
-    if named is not None and named != run_id:
-        raise InvalidPayload("its id is not the one that the part or path names")
-    return run_id
-
-
-def _shown_id(piece: RunPiece) -> str | None:
-    """What a rejection names the run by: an id that is one, never other content."""
-    for value in (piece.run_id, _id_in(piece.main)):
-        try:
-            return run_uuid(value, "id")
-        except InvalidPayload:
-            continue
-    return None
-
-
-def _id_in(main: bytes | None) -> Any:
-    if main is None:
-        return None
-    try:
-        return _only_id(main).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-class _Id(msgspec.Struct):
-    id: Any = None
-
-
-_only_id: Final = msgspec.json.Decoder(_Id).decode
-
-
-def _uuid_json(uuid_hex: str) -> bytes:
-    return b'"%b"' % dotted_uuid(uuid_hex).encode()
-
-
-def _text_of(raw: msgspec.Raw | None) -> str | None:
-    value = None if raw is None else msgspec.json.decode(raw)
-    return value if isinstance(value, str) and value else None

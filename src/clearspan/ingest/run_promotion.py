@@ -23,7 +23,6 @@ from clearspan.ingest.respan import parse_time
 from clearspan.ingest.run_document import RawFields, RunDocument, parse_document, run_view, sender
 from clearspan.model.clock import ns_from_datetime
 from clearspan.model.errors import InvalidPayload
-from clearspan.model.ids import normalise_id
 from clearspan.model.span import Span, SpanContext
 
 KIND_OF_RUN_TYPE: Final[Mapping[str, str]] = {
@@ -48,7 +47,13 @@ REFERENCE_EXAMPLE_KEY: Final = "_reference_example_id"
 """The metadata key under which filters find the runs of one dataset example."""
 
 _CALLS: Final = frozenset({"llm", "embedding"})
-_UUID_CHARS: Final = 32
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+_NIL: Final = "0" * 32
+_SMALL_FIELDS: Final = (
+    "id", "parent_run_id", "dotted_order", "name", "run_type", "start_time", "end_time", "error", "status", "tags",
+    "extra", "reference_example_id",
+)  # fmt: skip
+_LARGE_FIELDS: Final = {"outputs": (b"usage", b'"model'), "events": (b'"new_token"',)}  # and what tells in them
 _PICO_MAX: Final = 2**63 - 1
 _DOTTED_TIME: Final = re.compile(r"(\d{8}T\d{6})(\d{1,9})Z")
 _ERROR_CLASS: Final = re.compile(r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*)[(:]")
@@ -59,14 +64,6 @@ _NOT_METADATA: Final = tuple(
 _TEXT_MAX: Final = semconv.TEXT_CHARS_MAX
 _decode: Final = msgspec.json.Decoder().decode
 _NULL: Final = msgspec.Raw(b"null")
-
-
-class _Event(msgspec.Struct):
-    name: Any = None
-    time: Any = None
-
-
-_events: Final = msgspec.json.Decoder(list[_Event]).decode
 
 
 class Usage(NamedTuple):
@@ -106,63 +103,68 @@ class RunPromoter:
         self._prices = prices
         self._contexts: dict[tuple[Any, ...], tuple[SpanContext, int]] = {}
 
-    def promote(self, document: RunDocument, stored: bytes) -> tuple[Span, SpanContext]:
+    def promote(
+        self, document: RunDocument, stored: bytes, values: Mapping[str, Any] | None = None
+    ) -> tuple[Span, SpanContext]:
         """As `promote_run`, with the document decoded already.
 
         Args:
             stored: its stored form.
+            values: the decoded fields of its view, if the caller has them; only `PROMOTED_FIELDS` are read.
         """
         view = run_view(document)
-        extra = _object(view.get("extra"))
-        metadata = _dict(extra.get("metadata"))
-        outputs = view.get("outputs")
-        run_type = _value(view, "run_type")
-        usage, response_model = _usage(outputs, metadata, is_call=run_type in _CALLS)
-        start_ns, end_ns = _times(view, document)
-        status, error_class, fingerprint = _outcome(view)
-        invocation = _dict(extra.get("invocation_params"))
+        if values is None:
+            values = _decode_promoted(view)
+        metadata, invocation = self._extra(view, values)
+        run_type = values.get("run_type")
+        usage, response_model = _usage(values.get("outputs"), metadata, is_call=run_type in _CALLS)
+        start_ns, end_ns = _times(values, document)
+        status, error_class, fingerprint = _outcome(values)
         model = _text(metadata.get("ls_model_name")) or _text(invocation.get("model") or invocation.get("model_name"))
         provider = _text(metadata.get("ls_provider"))
         cost, cost_source = self._cost(usage, provider, model, response_model, start_ns)
-        ttft_s = _ttft(view.get("events"), start_ns)
-        context, key = self._context(document, view, metadata)
-        return Span(
-            span_id=run_uuid(_value(view, "id"), "id"),
-            parent_id=_parent(view),
-            name=scalar_text(_value(view, "name") or "")[:NAME_CHARS_MAX],
-            entity_name=None,
-            workflow_name=None,
-            path=None,
-            kind=KIND_OF_RUN_TYPE.get(run_type, "span") if isinstance(run_type, str) else "span",
-            log_method=None,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            status=status,
-            status_code=None,
-            error_class=error_class,
-            error_fingerprint=fingerprint,
-            model=model or response_model,
-            response_model=response_model,
-            provider=provider,
-            deployment_name=None,
-            prompt_id=None,
-            prompt_name=_text(metadata.get("lc_hub_repo")),
-            prompt_version=_text(metadata.get("lc_hub_commit_hash")),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=usage.total_tokens,
-            cached_tokens=usage.cached_tokens,
-            cache_creation_tokens=usage.cache_creation_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            usage_repeats=False,
-            cost_pico=cost,
-            cost_source=cost_source,
-            ttft_s=ttft_s,
-            routing_time_s=None,
-            is_streaming=True if ttft_s is not None else parse_flag(invocation.get("stream")),
-            context_key=key,
-            content_hash=signed_hash(stored, 0),
-        ), context
+        ttft_s = _ttft(values.get("events"), start_ns)
+        context, key = self._context(document, view, values, metadata)
+        # Not Span(…): see promote.py.
+        return Span._make((
+            run_uuid(values.get("id"), "id"),
+            _parent(values),
+            scalar_text(values.get("name") or "")[:NAME_CHARS_MAX],
+            None,  # entity_name
+            None,  # workflow_name
+            None,  # path
+            KIND_OF_RUN_TYPE.get(run_type, "span") if isinstance(run_type, str) else "span",
+            None,  # log_method
+            start_ns,
+            end_ns,
+            status,
+            None,  # status_code
+            error_class,
+            fingerprint,
+            model or response_model,
+            response_model,
+            provider,
+            None,  # deployment_name
+            None,  # prompt_id
+            _text(metadata.get("lc_hub_repo")),
+            _text(metadata.get("lc_hub_commit_hash")),
+            *usage[:6],
+            False,  # usage_repeats
+            cost,
+            cost_source,
+            ttft_s,
+            None,  # routing_time_s
+            True if ttft_s is not None else parse_flag(invocation.get("stream")),
+            key,
+            signed_hash(stored, 0),
+        )), context  # fmt: skip
+
+    def _extra(self, view: RawFields, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(metadata, invocation parameters) of a run; not to be changed."""
+        extra = values.get("extra")
+        if isinstance(extra, dict):
+            return _dict(extra.get("metadata")), _dict(extra.get("invocation_params"))
+        return {}, {}
 
     def _cost(
         self, usage: Usage, provider: str | None, model: str | None, response_model: str | None, start_ns: int
@@ -183,20 +185,32 @@ class RunPromoter:
             asked_model=model,
         )
 
-    def _context(self, document: RunDocument, view: RawFields, metadata: dict[str, Any]) -> tuple[SpanContext, int]:
+    def _context(
+        self, document: RunDocument, view: RawFields, values: Mapping[str, Any], metadata: dict[str, Any]
+    ) -> tuple[SpanContext, int]:
         key_id, key_environment = sender(document)
         parts = (
             key_id,
             key_environment,
             bytes(view.get("tags", _NULL)),
-            bytes(view.get("reference_example_id", _NULL)),
-            json_text(metadata),
+            values.get("reference_example_id"),
+            bytes(view.get("extra", _NULL)),
         )
         found = self._contexts.get(parts)
         if found is None:
-            context = _read_context(view, metadata, key_id, key_environment)
+            context = _read_context(values, metadata, key_id, key_environment)
             found = self._contexts[parts] = context, context_key(context)
         return found
+
+
+def _decode_promoted(view: RawFields) -> dict[str, Any]:
+    """The fields that a row is made of, the large ones only where they can say something."""
+    values = {name: _decode(view[name]) for name in _SMALL_FIELDS if name in view}
+    for name, signs in _LARGE_FIELDS.items():
+        raw = view.get(name)
+        if raw is not None and any(sign in bytes(raw) for sign in signs):
+            values[name] = _decode(raw)
+    return values
 
 
 def run_uuid(value: Any, what: str) -> str:
@@ -205,12 +219,9 @@ def run_uuid(value: Any, what: str) -> str:
     Raises:
         InvalidPayload: anything else, with `what` in the words.
     """
-    if isinstance(value, str):
-        try:
-            found = normalise_id(value)
-        except ValueError:
-            found = ""
-        if len(found) == _UUID_CHARS and found != "0" * _UUID_CHARS and _is_hex(found):
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        found = value.replace("-", "").lower()
+        if found != _NIL:
             return found
     raise InvalidPayload(f"{what} is missing" if value in (None, "") else f"{what} is not a UUID")
 
@@ -260,71 +271,71 @@ def _dotted_ns(text: str) -> int | None:
     return ns if ns >= 0 else None
 
 
-def given_times(view: RawFields) -> tuple[int | None, int | None]:
+def given_times(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Start and end as the run states them, in Unix ns; the start else from its dotted order.
 
+    Args:
+        values: decoded fields of a run.
     Raises:
         InvalidPayload: a time that cannot be read, or one outside 1970 to 2262.
     """
-    start_ns = parse_time(_value(view, "start_time"))
-    if start_ns is None and isinstance(dotted := _value(view, "dotted_order"), str):
+    start_ns = parse_time(values.get("start_time"))
+    if start_ns is None and isinstance(dotted := values.get("dotted_order"), str):
         segments = parse_dotted_order(dotted)
         start_ns = segments[-1].start_ns if segments else None
-    return start_ns, parse_time(_value(view, "end_time"))
+    return start_ns, parse_time(values.get("end_time"))
 
 
-def error_text(view: RawFields) -> str | None:
+def error_text(values: Mapping[str, Any]) -> str | None:
     """What went wrong, as text; None for a run that did not fail."""
-    error = _value(view, "error")
+    error = values.get("error")
     if error is None or error == "":
         return None
     return error if isinstance(error, str) else json_text(error)
 
 
-def run_status(view: RawFields) -> str:
+def run_status(values: Mapping[str, Any]) -> str:
     """error, ok or pending: LangSmith's rule, by `error` and `end_time`; its own `status` only where it says error."""
-    if error_text(view) is not None or _value(view, "status") == "error":
+    if error_text(values) is not None or values.get("status") == "error":
         return "error"
-    return "ok" if _value(view, "end_time") not in (None, "") else "pending"
+    return "ok" if values.get("end_time") not in (None, "") else "pending"
 
 
-def _times(view: RawFields, document: RunDocument) -> tuple[int, int]:
+def _times(values: Mapping[str, Any], document: RunDocument) -> tuple[int, int]:
     """Start and end; an update that came alone may state neither, and then the receipt stands for the start."""
-    start_ns, end_ns = given_times(view)
+    start_ns, end_ns = given_times(values)
     if start_ns is None:
         start_ns = end_ns if end_ns is not None else min(part.at for part in document.parts)
     return start_ns, max(start_ns, end_ns or 0)
 
 
-def _outcome(view: RawFields) -> tuple[str, str | None, str | None]:
+def _outcome(values: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     """(status, error class, fingerprint). The class is what the error's text begins with, `ValueError('…')`."""
-    status = run_status(view)
+    status = run_status(values)
     if status != "error":
         return status, None, None
-    message = error_text(view)
+    message = error_text(values)
     named = _ERROR_CLASS.match(message) if message else None
     error_class = named[1][:_TEXT_MAX] if named else None
     return status, error_class, error_fingerprint(error_class, message)
 
 
-def _parent(view: RawFields) -> str | None:
-    parent = _value(view, "parent_run_id")
-    if parent not in (None, ""):
+def _parent(values: Mapping[str, Any]) -> str | None:
+    parent = values.get("parent_run_id")
+    if parent:
         return run_uuid(parent, "parent_run_id")
-    dotted = _value(view, "dotted_order")
+    dotted = values.get("dotted_order")
     segments = parse_dotted_order(dotted) if isinstance(dotted, str) and "." in dotted else []
     return segments[-2].run_id if len(segments) > 1 else None
 
 
-def _usage(outputs: msgspec.Raw | None, metadata: Mapping[str, Any], *, is_call: bool) -> tuple[Usage, str | None]:
+def _usage(outputs: Any, metadata: Mapping[str, Any], *, is_call: bool) -> tuple[Usage, str | None]:
     """What a run states about tokens and cost, and the model that answered, where its outputs name one.
 
     Args:
         is_call: of a model. Only then are the outputs a model's answer: any other run may have a `model` of its own.
     """
-    text = bytes(outputs) if outputs is not None else b""
-    may_tell = b"usage" in text or (is_call and b'"model' in text)
-    answer = _dict(_decode(text)) if may_tell else {}
+    answer = _dict(outputs)
     found = answer.get("usage_metadata")
     if not isinstance(found, dict):
         found = metadata.get("usage_metadata")
@@ -380,19 +391,15 @@ def _first_count(*values: Any) -> int | None:
     return next((found for value in values if (found := parse_count(value)) is not None), None)
 
 
-def _ttft(events: msgspec.Raw | None, start_ns: int) -> float | None:
+def _ttft(events: Any, start_ns: int) -> float | None:
     """Seconds from the start to the first `new_token` event."""
-    if events is None or b'"new_token"' not in bytes(events):
+    if not events or not isinstance(events, list):
         return None
-    try:
-        found = _events(events)
-    except msgspec.DecodeError:
-        return None  # events that are no list of objects
     times: list[int] = []
-    for event in found:
-        if event.name == "new_token":
+    for event in events:
+        if isinstance(event, dict) and event.get("name") == "new_token":
             try:
-                at = parse_time(event.time)
+                at = parse_time(event.get("time"))
             except InvalidPayload:
                 continue
             if at is not None and at >= start_ns:
@@ -401,50 +408,25 @@ def _ttft(events: msgspec.Raw | None, start_ns: int) -> float | None:
 
 
 def _read_context(
-    view: RawFields, metadata: dict[str, Any], key_id: str | None, key_environment: str | None
+    values: Mapping[str, Any], metadata: dict[str, Any], key_id: str | None, key_environment: str | None
 ) -> SpanContext:
     thread = next((text for key in _THREAD_KEYS if (text := _text(metadata.get(key))) is not None), None)
     pairs: list[Pair] = [
         pair for key, value in metadata.items() if not key.startswith(_NOT_METADATA) for pair in flatten(value, key)
     ]
-    example = _value(view, "reference_example_id")
-    if isinstance(example, str) and example:
+    example = values.get("reference_example_id")
+    if example:
         # First, so that no bound on the number of pairs can push it out.
-        pairs.insert(0, (REFERENCE_EXAMPLE_KEY, _spelled(example)))
+        pairs.insert(0, (REFERENCE_EXAMPLE_KEY, dotted_uuid(run_uuid(example, "reference_example_id"))))
     return SpanContext(
         customer_identifier=_text(metadata.get("user_id")),
         session_id=thread,
         thread_id=thread,
         environment=key_environment or _text(metadata.get("environment")),
         key_id=key_id,
-        tags=parse_tags(_value(view, "tags")) or (),
+        tags=parse_tags(values.get("tags")) or (),
         metadata=canonical_pairs(pairs),
     )
-
-
-def _spelled(uuid: str) -> str:
-    """A UUID in LangSmith's spelling; any other text as it is."""
-    try:
-        return dotted_uuid(run_uuid(uuid, "id"))
-    except InvalidPayload:
-        return uuid
-
-
-def _is_hex(text: str) -> bool:
-    try:
-        int(text, 16)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _value(view: RawFields, name: str) -> Any:
-    raw = view.get(name)
-    return None if raw is None else _decode(raw)
-
-
-def _object(raw: msgspec.Raw | None) -> dict[str, Any]:
-    return {} if raw is None else _dict(_decode(raw))
 
 
 def _dict(value: Any) -> dict[str, Any]:
