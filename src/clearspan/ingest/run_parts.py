@@ -1,4 +1,4 @@
-"""The bodies in which LangSmith's clients send runs → one piece for each message about a run.
+"""The bodies in which LangSmith's clients send runs → one operation per run, with each field's own JSON text.
 
 Four shapes: one run (POST /runs), a part of one (PATCH /runs/{id}), `{"post": […], "patch": […]}`, and multipart,
 where large fields travel in parts of their own (`post.{run}.inputs`) beside feedback and attachments. What cannot be
@@ -10,24 +10,32 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from clearspan.ingest.langsmith import FIELD_PARTS, RunPiece
 from clearspan.ingest.multipart import Part, split_multipart
-from clearspan.ingest.run_document import Op
-from clearspan.ingest.run_promotion import run_uuid
 from clearspan.model.errors import InvalidPayload
+from clearspan.model.ids import normalise_id
 
+FIELD_PARTS: Final = frozenset({"inputs", "outputs", "events", "extra", "error", "serialized"})
+"""Fields that may travel in a part of their own."""
 ATTACHMENT_NAME_CHARS_MAX: Final = 255
 
+_UUID: Final = re.compile(r"[0-9a-f]{32}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ID_SHOWN_CHARS: Final = 64
-_INLINE: Final = b'"attachments"'
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder(msgspec.Raw)
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_OPS: Final[dict[str, Op]] = {"post": "create", "patch": "update"}
+_text = msgspec.json.Decoder(str)
+
+
+class RunOperation(NamedTuple):
+    """What one request says about one run."""
+
+    is_update: bool  # a patch; else a create
+    run_id: str  # 32 hex digits
+    fields: dict[str, bytes]  # name → JSON text; without `id` and `attachments`
 
 
 class AttachmentPart(NamedTuple):
@@ -50,9 +58,9 @@ class Rejection(NamedTuple):
 
 
 class RunRequest(NamedTuple):
-    """A request, taken apart. The order of pieces is that of the body."""
+    """A request, taken apart. The order of operations is that of the body."""
 
-    pieces: list[RunPiece]
+    operations: list[RunOperation]
     feedback: list[tuple[str, bytes]]  # (id in the part's name, JSON text)
     attachments: list[AttachmentPart]
     rejections: list[Rejection]
@@ -70,10 +78,10 @@ def read_run(body: bytes, *, run_id: str | None = None) -> RunRequest:
     """The body of POST /runs, or with `run_id` (from the path) that of PATCH /runs/{run_id}.
 
     Raises:
-        InvalidPayload: not JSON.
+        InvalidPayload: not JSON. A JSON object that cannot be a run is a rejection.
     """
     request = RunRequest([], [], [], [])
-    _add(request, "create" if run_id is None else "update", run_id, check_json(body), {})
+    _add_run(request, check_json(body), run_id is not None, run_id)
     return request
 
 
@@ -88,25 +96,25 @@ def read_batch(body: bytes) -> RunRequest:
     except msgspec.ValidationError as error:
         raise InvalidPayload('the body must be {"post": [runs], "patch": [runs]}') from error
     request = RunRequest([], [], [], [])
-    for name, runs in (("post", found.post), ("patch", found.patch)):
+    for is_update, runs in ((False, found.post), (True, found.patch)):
         for raw in runs or ():
-            _add(request, _OPS[name], None, bytes(raw), {})
+            _add_run(request, bytes(raw), is_update, None)
     return request
 
 
 def read_multipart(body: bytes, boundary: bytes) -> RunRequest:
-    """The body of POST /runs/multipart. 10 to 15 µs a run of five parts.
+    """The body of POST /runs/multipart. 5 to 10 µs a run.
 
     Raises:
         InvalidPayload: the boundary is nowhere in the body. PayloadTooLarge: too many parts.
     """
     request = RunRequest([], [], [], [])
     drafts: list[_Draft] = []
-    last: dict[tuple[str, str], _Draft] = {}
+    open_drafts: dict[tuple[str, str], _Draft] = {}
     for part in split_multipart(body, boundary):
         kind, _, rest = part.name.partition(".")
-        if kind in _OPS:
-            _take_run_part(kind, rest, part, drafts, last)
+        if kind in ("post", "patch"):
+            _take_run_part(kind, rest, part, drafts, open_drafts)
         elif kind == "attachment":
             _take_attachment(request, rest, part)
         elif kind == "feedback":
@@ -115,10 +123,7 @@ def read_multipart(body: bytes, boundary: bytes) -> RunRequest:
             fault = part.fault or "a part's name begins with post, patch, feedback or attachment"
             request.rejections.append(Rejection("run", shown(part.name), fault))
     for draft in drafts:
-        if draft.fault is not None:
-            request.rejections.append(Rejection("run", shown(draft.run_id), draft.fault))
-        else:
-            _add(request, draft.op, draft.run_id, draft.main, draft.fields)
+        _finish(request, draft)
     return request
 
 
@@ -129,33 +134,37 @@ def check_json(body: bytes) -> bytes:
             body.decode()
         _value.decode(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidPayload("not valid JSON") from error
+        raise InvalidPayload(f"not valid JSON: {error}" if str(error) else "not valid JSON") from error
     return body
 
 
 class _Draft:
-    """One message about a run while its parts come."""
+    """The parts of one run while they come."""
 
-    __slots__ = ("fault", "fields", "main", "op", "run_id")
+    __slots__ = ("fault", "fields", "is_update", "main", "run_id")
 
-    def __init__(self, op: Op, run_id: str) -> None:
-        self.op = op
+    def __init__(self, is_update: bool, run_id: str) -> None:
+        self.is_update = is_update
         self.run_id = run_id
         self.main: bytes | None = None
         self.fields: dict[str, bytes] = {}
         self.fault: str | None = None
 
 
-def _take_run_part(kind: str, rest: str, part: Part, drafts: list[_Draft], last: dict[tuple[str, str], _Draft]) -> None:
-    """A main part begins a message, unless only fields of one have come; a field joins the last of its run and kind."""
+def _take_run_part(
+    kind: str, rest: str, part: Part, drafts: list[_Draft], open_drafts: dict[tuple[str, str], _Draft]
+) -> None:
     run_id, dot, name = rest.partition(".")
-    draft = last.get((kind, run_id))
+    key = (kind, run_id)
+    draft = open_drafts.get(key)
     if draft is None or (not dot and draft.main is not None):
-        draft = last[kind, run_id] = _Draft(_OPS[kind], run_id)
+        draft = open_drafts[key] = _Draft(kind == "patch", run_id)
         drafts.append(draft)
     if part.fault:
-        draft.fault = draft.fault or f"{shown(name) or 'its main part'}: {part.fault}"
-    if not dot:
+        draft.fault = draft.fault or f"{name or 'its main part'}: {part.fault}"
+        # The main part is there, though unreadable: the next one of that name is another operation.
+        draft.main = draft.main if dot else b""
+    elif not dot:
         draft.main = part.content
     elif name in FIELD_PARTS:
         draft.fields[name] = part.content
@@ -163,23 +172,71 @@ def _take_run_part(kind: str, rest: str, part: Part, drafts: list[_Draft], last:
         draft.fault = draft.fault or f"{shown(name)} is no field that may come in a part of its own"
 
 
-def _add(request: RunRequest, op: Op, run_id: str | None, main: bytes | None, fields: dict[str, bytes]) -> None:
-    """One piece, and the attachments that its JSON may hold."""
-    if main is not None and _INLINE in main:
-        try:
-            members = _members.decode(main)
-        except (ValueError, RecursionError):
-            members = {}  # whoever reads the run says what is wrong with it
-        attached = members.pop("attachments", None)
-        if attached is not None:
-            main = msgspec.json.encode(members)
-            _take_inline(request, run_id or _text(members.get("id")), bytes(attached))
-    request.pieces.append(RunPiece(op, run_id, main, fields))
+def _finish(request: RunRequest, draft: _Draft) -> None:
+    fault = draft.fault
+    if fault is None and draft.main is None:
+        fault = "it has no main part"
+    if fault is not None:
+        request.rejections.append(Rejection("run", shown(draft.run_id), fault))
+        return
+    assert draft.main is not None
+    _add_run(request, draft.main, draft.is_update, draft.run_id, draft.fields)
 
 
-def _text(raw: msgspec.Raw | None) -> str:
-    value: Any = None if raw is None else msgspec.json.decode(raw)
-    return value if isinstance(value, str) else ""
+def _add_run(
+    request: RunRequest, raw: bytes, is_update: bool, run_id: str | None, parts: dict[str, bytes] | None = None
+) -> None:
+    """Add one run to the request, or the reason why not."""
+    sent_id = run_id or ""
+    try:
+        fields = _fields(raw)
+        own = fields.pop("id", None)
+        if own is not None and own != b"null":
+            sent_id = sent_id or _decode_text(own)
+        own_id = check_run_id(_decode_text(own)) if own is not None and own != b"null" else None
+        named_id = None if run_id is None else check_run_id(run_id)
+        if named_id is not None and own_id is not None and own_id != named_id:
+            raise InvalidPayload("its id is another than the one it is sent under")
+        found_id = named_id or own_id
+        if found_id is None:
+            raise InvalidPayload("it has no id")
+        for name, content in (parts or {}).items():
+            try:
+                fields[name] = check_json(content)
+            except InvalidPayload as error:
+                raise InvalidPayload(f"{name}: {error.message}") from error
+    except InvalidPayload as error:
+        request.rejections.append(Rejection("run", shown(sent_id), error.message))
+        return
+    attached = fields.pop("attachments", None)
+    request.operations.append(RunOperation(is_update, found_id, fields))
+    if attached is not None:
+        _take_inline(request, found_id, attached)
+
+
+def _fields(raw: bytes) -> dict[str, bytes]:
+    try:
+        return {name: bytes(value) for name, value in _object.decode(check_json(raw)).items()}
+    except msgspec.ValidationError as error:
+        raise InvalidPayload("a run must be a JSON object") from error
+
+
+def _decode_text(raw: bytes) -> str:
+    try:
+        return _text.decode(raw)
+    except msgspec.DecodeError as error:
+        raise InvalidPayload("an id must be text") from error
+
+
+def check_run_id(text: str) -> str:
+    """The normal form of a run's id. Raises InvalidPayload: it is no UUID."""
+    try:
+        found = normalise_id(text)
+    except ValueError:
+        found = ""
+    if not _UUID.fullmatch(found):
+        raise InvalidPayload("its id is not a UUID")
+    return found
 
 
 def _take_attachment(request: RunRequest, rest: str, part: Part) -> None:
@@ -187,7 +244,7 @@ def _take_attachment(request: RunRequest, rest: str, part: Part) -> None:
     try:
         if part.fault:
             raise InvalidPayload(part.fault)
-        _attach(request, run_id, name, part.media_type, part.content)
+        _attach(request, check_run_id(run_id), name, part.media_type, part.content)
     except InvalidPayload as error:
         _reject_attachment(request, run_id, name, error.message)
 
@@ -214,8 +271,7 @@ def _take_inline(request: RunRequest, run_id: str, raw: bytes) -> None:
 def _attach(request: RunRequest, run_id: str, name: str, mime_type: str, data: bytes) -> None:
     if not 0 < len(name) <= ATTACHMENT_NAME_CHARS_MAX or _CONTROL.search(name):
         raise InvalidPayload(f"its name must have 1 to {ATTACHMENT_NAME_CHARS_MAX} characters, none a control one")
-    found = run_uuid(run_id, "the run's id")
-    request.attachments.append(AttachmentPart(found, name, mime_type or "application/octet-stream", data))
+    request.attachments.append(AttachmentPart(run_id, name, mime_type or "application/octet-stream", data))
 
 
 def _reject_attachment(request: RunRequest, run_id: str, name: str, reason: str) -> None:
