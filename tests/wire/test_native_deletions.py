@@ -69,6 +69,15 @@ def test_the_wait_may_end_at_hidden(three: Wire) -> None:
     assert three.list_ids(three.window(48)) == ["d", "b"]
 
 
+def test_nothing_is_answered_before_it_is_hidden(three: Wire) -> None:
+    """What is answered outlives the server, and a deletion that is only planned would not: none waits, too."""
+    told = three.post("/v1/deletions", by_customer(three, wait="none")).json()
+    assert told["traces"]["hidden"] == 2
+    assert told["times"]["hidden"] is not None
+    assert three.list_ids(three.window(48)) == ["d", "b"]
+    assert until(three, told["id"], "verified")["traces"]["hidden"] == 2
+
+
 def test_not_before_lies_a_year_ahead_at_most(three: Wire) -> None:
     """Until then the traces are hidden and not erased: a mistyped year must not leave them so for centuries."""
     day = 86_400

@@ -138,7 +138,8 @@ class Deleter:
         """Delete what the request names, and wait up to `wait_s` for the proof.
 
         Args:
-            wait_for: anything but `verified` answers as soon as the traces are hidden, which is done here.
+            wait_for: anything but `verified` answers as soon as the traces are hidden, which is done here. Not before:
+                until then request and list are in memory only, and whoever was told `planned` might find nothing done.
             refuse_held: where holds keep every match, refuse rather than record a deletion that only waits for them.
         Returns:
             The deletion as it stood then: `verified`, or `hidden`/`purged` when erasure goes on by itself.

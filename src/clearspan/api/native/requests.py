@@ -34,7 +34,7 @@ HOLD_KEYS: Final = _WHERE | {"reason", "everything"}
 
 
 class Wait(Enum):
-    """What a call waits for before it answers."""
+    """What a call waits for before it answers; NONE is HIDDEN, for a deletion that is only planned is in no file."""
 
     NONE = "none"
     HIDDEN = "hidden"

@@ -101,8 +101,9 @@ CREATE_BODY = chosen(
             "type": "string",
             "enum": [word.value for word in Wait],
             "default": Wait.HIDDEN.value,
-            "description": "What to wait for before the answer. Traces are always hidden by then, so none and hidden "
-            "answer alike; verified waits for the proof, up to the setting delete_wait_s.",
+            "description": "What to wait for before the answer. hidden: until no read returns the traces. none: the "
+            "same, for nothing is durable before that and so nothing is answered. verified: for the proof as well, up "
+            "to the setting delete_wait_s.",
         },
     }
 )
