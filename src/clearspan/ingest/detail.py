@@ -6,7 +6,7 @@ and the payload does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
@@ -16,9 +16,18 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from clearspan.ingest import content, respan
 from clearspan.ingest.messages import Message, from_events, parse_messages
 from clearspan.ingest.metadata import json_text
-from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, WireRecord, decode_record
+from clearspan.ingest.payload import (
+    CODEC_LANGSMITH_RUN,
+    CODEC_OTLP_LOG,
+    CODEC_RESPAN_SPAN,
+    WireRecord,
+    decode_record,
+)
+from clearspan.ingest.run_detail import decoded_view, run_input_output, run_messages, run_texts, run_tools
+from clearspan.ingest.run_promotion import error_text, given_times, run_status
 from clearspan.ingest.text import readable
 from clearspan.ingest.wire import ResourceView, SpanTextsView, SpanView, any_value, attributes_of, json_like
+from clearspan.model.errors import InvalidPayload
 
 _STATUS: Final = ("unset", "ok", "error")
 _OPERATION_DETAILS: Final = "gen_ai.client.inference.operation.details"
@@ -50,7 +59,7 @@ class DecodedSpan(NamedTuple):
     attributes: dict[str, Any]
     events: tuple[Event, ...]
     links: tuple[Link, ...]
-    status: str
+    status: str  # as of the row: see model.span
     status_message: str | None
     error_message: str | None
     resource: dict[str, Any]
@@ -89,6 +98,8 @@ def decode_span(record: bytes, log_records: Sequence[bytes] = ()) -> DecodedSpan
     wire = decode_record(record)
     if wire.codec == CODEC_RESPAN_SPAN:
         return _decode_respan(wire)
+    if wire.codec == CODEC_LANGSMITH_RUN:
+        return _decode_run(wire)
     span = WireSpan.FromString(wire.raw)
     attributes = attributes_of(SpanView.FromString(wire.raw).attributes)
     events = tuple(Event(each.name, each.time_unix_nano, _plain(each.attributes)) for each in span.events)
@@ -151,6 +162,8 @@ def input_output_links(record: bytes, log_records: Sequence[bytes] = ()) -> tupl
     wire = decode_record(record)
     if wire.codec == CODEC_RESPAN_SPAN:
         return *respan.input_output(wire.raw), False
+    if wire.codec == CODEC_LANGSMITH_RUN:
+        return *run_input_output(wire.raw), False
     span = SpanTextsView.FromString(wire.raw)
     attributes = list(span.attributes)
     keyed = _by_key(attributes)
@@ -189,6 +202,8 @@ def text_of(codec: int, raw: bytes) -> str:
     """`searchable_text` of a record's raw bytes: its resource and scope are not text."""
     if codec == CODEC_RESPAN_SPAN:
         return "\n".join(readable(respan.parse_span(raw)))
+    if codec == CODEC_LANGSMITH_RUN:
+        return "\n".join(run_texts(raw))
     if codec == CODEC_OTLP_LOG:
         log = WireLog.FromString(raw)
         return "\n".join((*readable(json_like(log.body)), *_texts_of(log.attributes)))
@@ -306,3 +321,45 @@ def _decode_respan(wire: WireRecord) -> DecodedSpan:
         output_messages=parse_messages(respan.answered(span), "assistant"),
         tools=span["tools"] if isinstance(span.get("tools"), list) else [],
     )
+
+
+def _decode_run(wire: WireRecord) -> DecodedSpan:
+    run = decoded_view(wire.raw)
+    start_ns, end_ns = given_times(run)
+    start_ns = start_ns if start_ns is not None else end_ns or 0
+    given_in, given_out = run_input_output(wire.raw)
+    extra = run["extra"] if isinstance(run.get("extra"), dict) else {}
+    return DecodedSpan(
+        name=content.value_text(run.get("name")) or "",
+        span_kind="",
+        start_ns=start_ns,
+        end_ns=max(start_ns, end_ns or 0),
+        attributes=run,
+        events=tuple(_run_events(run.get("events"))),
+        links=(),
+        status=run_status(run),
+        status_message=None,
+        error_message=error_text(run),
+        resource=extra["runtime"] if isinstance(extra.get("runtime"), dict) else {},
+        scope_name="",
+        scope_version="",
+        schema_url="",
+        input=given_in,
+        output=given_out,
+        input_messages=run_messages(run.get("inputs"), "user"),
+        output_messages=run_messages(run.get("outputs"), "assistant"),
+        tools=run_tools(run),
+    )
+
+
+def _run_events(events: Any) -> Iterator[Event]:
+    """A run's events; one whose time cannot be read has time 0, for what it says still counts."""
+    for each in events if isinstance(events, list) else ():
+        if not isinstance(each, dict):
+            continue
+        try:
+            time_ns = respan.parse_time(each.get("time")) or 0
+        except InvalidPayload:
+            time_ns = 0
+        attributes = {key: value for key, value in each.items() if key not in ("name", "time")}
+        yield Event(content.value_text(each.get("name")) or "", time_ns, attributes)

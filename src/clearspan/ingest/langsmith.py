@@ -17,8 +17,6 @@ from clearspan.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from clearspan.ingest.payload import CODEC_LANGSMITH_RUN, NO_SHARED
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.run_document import (
-    Op,
-    RawFields,
     RunDocument,
     RunPart,
     encode_document,
@@ -28,6 +26,7 @@ from clearspan.ingest.run_document import (
     run_fields,
     run_values,
 )
+from clearspan.ingest.run_parts import RunOperation
 from clearspan.ingest.run_promotion import (
     KIND_OF_RUN_TYPE,
     RUN_TYPE_OF_KIND,
@@ -44,28 +43,15 @@ from clearspan.model.runs import is_run_id
 from clearspan.model.span import SpanContext
 
 __all__ = [
-    "KIND_OF_RUN_TYPE", "RUN_TYPE_OF_KIND", "DecodedRun", "DecodedRuns", "Placement", "RejectedRun", "RunPiece",
+    "KIND_OF_RUN_TYPE", "RUN_TYPE_OF_KIND", "DecodedRun", "DecodedRuns", "Placement", "RejectedRun",
      "RunSource", "batch_runs", "decode_runs", "fuse_runs", "promote_run", "run_fields", "run_values",
 ]  # fmt: skip
 
 _UNPLACED: Final = "it has no trace_id, and neither the run nor its parent is known"
 _DOTTED_CHARS_MAX: Final = 64 * 1024
-FIELD_PARTS: Final = frozenset({"inputs", "outputs", "events", "extra", "error", "serialized"})
-"""Fields that may come in a part of their own."""
-
-_fields_of: Final = msgspec.json.Decoder(RawFields).decode
 _decode: Final = msgspec.json.Decoder().decode
 _IDS: Final = ("trace_id", "parent_run_id", "session_id", "reference_example_id")
 _TEXTS: Final = ("name", "session_name", "dotted_order")
-
-
-class RunPiece(NamedTuple):
-    """One message about a run, as `run_parts` takes it out of a body."""
-
-    op: Op
-    run_id: str | None  # of the part's name or the path; None: the main JSON says it
-    main: bytes | None  # a JSON object; None: only field parts came
-    fields: Mapping[str, bytes] = {}  # name → JSON text of the parts sent apart; they count before `main`'s own
 
 
 class Placement(NamedTuple):
@@ -102,8 +88,8 @@ class DecodedRun(NamedTuple):
 class RejectedRun(NamedTuple):
     """A message that is not stored."""
 
-    op: Op
-    run_id: str | None  # normal form; None: it names none
+    is_update: bool
+    run_id: str  # normal form
     reason: str  # never holds content
     is_unknown: bool = False  # it does not say its trace, and neither it nor its parent is known
 
@@ -126,7 +112,7 @@ def nowhere(run_id: str) -> None:
 class _Checked(NamedTuple):
     """A message that passed its own checks and may still need a place."""
 
-    op: Op
+    is_update: bool
     position: int
     run_id: str
     given: dict[str, bytes]
@@ -136,7 +122,7 @@ class _Checked(NamedTuple):
     dotted_order: str | None
 
 
-def decode_runs(pieces: Iterable[RunPiece], source: RunSource, find_run: FindRun = nowhere) -> DecodedRuns:
+def decode_runs(operations: Iterable[RunOperation], source: RunSource, find_run: FindRun = nowhere) -> DecodedRuns:
     """Runs of one request, in the order of their first message; one that cannot be stored is rejected alone.
 
     A message without `trace_id` gets it from its dotted order, from another message of its run, from the stored run
@@ -144,27 +130,27 @@ def decode_runs(pieces: Iterable[RunPiece], source: RunSource, find_run: FindRun
     gets one from its parent's in the same way.
 
     Args:
-        pieces: later ones of the same run count as received later.
+        operations: later ones of the same run count as received later.
         find_run: where a stored run is, by normal id; asked only for messages that need it, at most once a run.
     Cost: about 45 µs for a run of 2 KB in two messages.
     """
     checked: list[_Checked] = []
     rejected: list[RejectedRun] = []
     groups: dict[tuple[str, str], list[tuple[RunPart, _Checked]]] = {}
-    for position, piece in enumerate(pieces):
+    for position, operation in enumerate(operations):
         try:
-            checked.append(_check(piece, position, source.limits))
+            checked.append(_check(operation, position, source.limits))
         except InvalidPayload as error:
-            rejected.append(RejectedRun(piece.op, _shown_id(piece), error.message))
+            rejected.append(RejectedRun(operation.is_update, operation.run_id, error.message))
     places = Places(checked, find_run)
     for each in checked:
         trace_id = each.trace_id or places.trace_of(each.run_id)
         if trace_id is None:
-            rejected.append(RejectedRun(each.op, each.run_id, _UNPLACED, is_unknown=True))
+            rejected.append(RejectedRun(each.is_update, each.run_id, _UNPLACED, is_unknown=True))
             continue
         places.complete(each, trace_id)
         part = new_part(
-            each.op,
+            "update" if each.is_update else "create",
             each.given,
             received_ns=source.received_ns + each.position,
             key_id=source.key_id,
@@ -209,15 +195,16 @@ def _fused(key: tuple[str, str], group: list[tuple[RunPart, _Checked]], places: 
     )
 
 
-def _check(piece: RunPiece, position: int, limits: IngestLimits) -> _Checked:
+def _check(operation: RunOperation, position: int, limits: IngestLimits) -> _Checked:
     """A message with everything in it checked that must have a form.
 
     Raises:
         InvalidPayload: with the reason.
     """
-    given, values = _read(piece)
+    given = dict(operation.fields)
+    values = _decode_fields(given)
     _check_limits(given, values, limits)
-    run_id = _run_id(piece, values)
+    run_id = run_uuid(operation.run_id, "id")
     given["id"], values["id"] = _uuid_json(run_id), run_id
     ids = {name: run_uuid(values[name], name) for name in _IDS if values.get(name)}
     for name in _TEXTS:
@@ -232,25 +219,27 @@ def _check(piece: RunPiece, position: int, limits: IngestLimits) -> _Checked:
     if dotted is not None and len(dotted) > _DOTTED_CHARS_MAX:
         raise InvalidPayload(f"dotted_order has more than {_DOTTED_CHARS_MAX} characters")
     start_ns, _ = given_times(values)
-    if start_ns is None and piece.op == "create":
+    if start_ns is None and not operation.is_update:
         raise InvalidPayload("start_time is missing")
     trace_id, parent_id = ids.get("trace_id"), ids.get("parent_run_id")
     if dotted is not None and (trace_id is None or (parent_id is None and "." in dotted)):
         segments = parse_dotted_order(dotted)
         trace_id = trace_id or (segments[0].run_id if segments else None)
         parent_id = parent_id or (segments[-2].run_id if len(segments) > 1 else None)
-    return _Checked(piece.op, position, run_id, given, values, trace_id, parent_id, dotted)
+    return _Checked(operation.is_update, position, run_id, given, values, trace_id, parent_id, dotted)
 
 
 def _check_limits(given: Mapping[str, bytes], values: Mapping[str, Any], limits: IngestLimits) -> None:
     if len(given) > limits.attributes_per_span:
         raise InvalidPayload(f"more than {limits.attributes_per_span} fields")
     for name, text in given.items():
-        if len(text) > limits.attribute_bytes:
-            raise InvalidPayload(f"a field of more than {limits.attribute_bytes} bytes")
-        # As many brackets as that must be there to be nested too deep; nearly every value has fewer.
-        if text.count(b"{") + text.count(b"[") > limits.depth:
-            _check_depth(values[name], limits.depth)
+        if (
+            len(text) > limits.depth
+        ):  # so many brackets must be there to be nested too deep; nearly every text has fewer
+            if len(text) > limits.attribute_bytes:
+                raise InvalidPayload(f"a field of more than {limits.attribute_bytes} bytes")
+            if text.count(b"{") + text.count(b"[") > limits.depth:
+                _check_depth(values[name], limits.depth)
     events = values.get("events")
     if isinstance(events, list) and len(events) > limits.events_per_span:
         raise InvalidPayload(f"more than {limits.events_per_span} events")
@@ -266,60 +255,12 @@ def _check_depth(value: Any, depth: int) -> None:
     raise InvalidPayload("values nested too deep")
 
 
-def _read(piece: RunPiece) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """(JSON text by field, decoded value by field) of a message."""
-    given: dict[str, bytes] = {}
-    values: dict[str, Any] = {}
-    if piece.main is not None:
-        value = _decode_field("its main part", piece.main)
-        if not isinstance(value, dict):
-            raise InvalidPayload("the run is not a JSON object")
-        given = {name: bytes(raw) for name, raw in _fields_of(piece.main).items()}
-        values = value
-    for name, text in piece.fields.items():
-        values[name] = _decode_field(name, text)
-        given[name] = text
-    return given, values
-
-
-def _decode_field(name: str, text: bytes) -> Any:
+def _decode_fields(given: Mapping[str, bytes]) -> dict[str, Any]:
+    """Every field's value. The text is JSON already; a number may still be too large, or a value nested too deep."""
     try:
-        return _decode(text)
+        return {name: _decode(text) for name, text in given.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidPayload(f"{name} is not JSON, or not in UTF-8") from None
-
-
-def _run_id(piece: RunPiece, values: Mapping[str, Any]) -> str:
-    own, named = values.get("id"), piece.run_id
-    found = run_uuid(named if own is None else own, "id")
-    if named is not None and own is not None and named != own and run_uuid(named, "id") != found:
-        raise InvalidPayload("its id is not the one that it is sent under")
-    return found
-
-
-def _shown_id(piece: RunPiece) -> str | None:
-    """The id to name a rejected run by, if it has one."""
-    for text in (piece.run_id, _own_id(piece.main)):
-        if text is not None:
-            try:
-                return run_uuid(text, "id")
-            except InvalidPayload:
-                continue
-    return None
-
-
-class _OnlyId(msgspec.Struct):
-    id: Any = None
-
-
-_only_id: Final = msgspec.json.Decoder(_OnlyId).decode
-
-
-def _own_id(main: bytes | None) -> Any:
-    try:
-        return _only_id(main).id if main is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        raise InvalidPayload("a field holds JSON that cannot be read, or a number too large") from None
 
 
 def _uuid_json(uuid_hex: str) -> bytes:
@@ -354,11 +295,11 @@ class Places:
                 break
             climbed.append(at)
             messages = self._untold.get(at, [])
-            if all(each.op == "update" for each in messages) and (found := self._ask(at)) is not None:
+            if all(each.is_update for each in messages) and (found := self._ask(at)) is not None:
                 trace_id = found.trace_id
                 break
             parent = next((each.parent_id for each in messages if each.parent_id is not None), None)
-            if parent is None and any(each.op == "create" for each in messages):
+            if parent is None and messages and not all(each.is_update for each in messages):
                 trace_id = at  # a root
             at = parent
         self._traces.update(dict.fromkeys(climbed, trace_id))
@@ -368,7 +309,7 @@ class Places:
         """Gives a message its trace and, if it is a create, its dotted order, where it says none."""
         if not message.values.get("trace_id") and is_run_id(trace_id):
             message.given["trace_id"] = _uuid_json(trace_id)
-        if message.op == "update" or message.dotted_order is not None:
+        if message.is_update or message.dotted_order is not None:
             return
         start_ns, _ = given_times(message.values)
         above = self._dotted_of(message.parent_id) if message.parent_id is not None else ""

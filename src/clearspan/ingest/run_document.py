@@ -68,16 +68,9 @@ def new_part(op: Op, fields: Mapping[str, bytes], *, received_ns: int, key_id: s
         fields: name → valid JSON text. Nulls are left out.
         received_ns: of messages in one request, the later gets the larger.
     """
-    given = {name: text for name, text in sorted(fields.items()) if text != b"null"}
-    said = [op, key_id or "", env or ""]
-    digest = xxh3_64_hexdigest(b"\0".join([*(each.encode() for each in said), *_flat(given)]))
-    return RunPart(op, received_ns, digest, {name: msgspec.Raw(text) for name, text in given.items()}, key_id, env)
-
-
-def _flat(given: Mapping[str, bytes]) -> Iterable[bytes]:
-    for name, text in given.items():
-        yield name.encode("utf-8", "surrogatepass")
-        yield text  # no NUL stands inside a JSON text
+    run = {name: msgspec.Raw(text) for name, text in fields.items() if text != b"null"}
+    said = f"{op}\0{key_id or ''}\0{env or ''}\0".encode()
+    return RunPart(op, received_ns, xxh3_64_hexdigest(said + _encode(run)), run, key_id, env)
 
 
 def encode_document(document: RunDocument) -> bytes:
@@ -178,7 +171,7 @@ def _same_part(a: RunPart, b: RunPart) -> RunPart:
     for name, raw in b.run.items():
         if name not in run or _fuller(raw) > _fuller(run[name]):
             run[name] = raw
-    return msgspec.structs.replace(a, run={name: run[name] for name in sorted(run)})
+    return msgspec.structs.replace(a, run=run)
 
 
 def _fuller(raw: msgspec.Raw) -> tuple[int, bytes]:
@@ -270,7 +263,7 @@ def _compact(parts: list[RunPart], seen: dict[str, int]) -> RunDocument:
         _overlay(run, newer)
         joined = msgspec.structs.replace(
             newer,
-            run={name: run[name] for name in sorted(run)},
+            run=run,
             key=newer.key if newer.key is not None else older.key,
             env=newer.env if newer.env is not None else older.env,
         )
