@@ -83,24 +83,13 @@ def delete(
             if receipt is not None and receipt.exists():
                 raise RemoteFailure(f"{receipt} exists already and was not overwritten; nothing was deleted.")
         preview = ask_preview(remote, body)
-        matched = preview["traces"]["matched"]
-        if dry_run:
-            if as_json:
-                print_json(preview)
-            else:
-                print_preview(preview)
-            return
         if not as_json:
             print_preview(preview)
-        if expected_count is not None and matched != expected_count:
-            raise RemoteFailure(f"{matched:,} traces match, not {expected_count:,}; nothing was deleted.")
-        if matched == 0:
-            finish(remote, {"id": None, "state": None, "traces": preview["traces"]}, receipt, as_json)
+        elif dry_run:
+            print_json(preview)
+        if dry_run:
             return
-        if not yes:
-            ask_for_number(matched)
-        order = {"plan_token": preview["plan_token"], "expected_count": matched, "wait": "hidden"}
-        deletion = follow(remote, remote.post("/v1/deletions", order), show=sys.stderr.isatty() and not as_json)
+        deletion = carry_out(remote, preview, expected_count, ask=not yes, show=sys.stderr.isatty() and not as_json)
         finish(remote, deletion, receipt, as_json)
 
 
@@ -116,6 +105,26 @@ def ask_preview(remote: Remote, body: Json) -> Json:
             raise
         raise RemoteFailure(f"{failure} Give --from and --to, or --delete-all.", code=failure.code) from None
     return preview
+
+
+def carry_out(remote: Remote, preview: Json, expected_count: int | None, *, ask: bool, show: bool) -> Json:
+    """Delete what was previewed, if it is as many as expected or confirmed, and follow it. Raises RemoteFailure.
+
+    Args:
+        ask: let a person type the number first.
+        show: progress, on stderr.
+    Returns:
+        The deletion as it stands then; without id and state where nothing matched.
+    """
+    matched = preview["traces"]["matched"]
+    if expected_count is not None and matched != expected_count:
+        raise RemoteFailure(f"{matched:,} traces match, not {expected_count:,}; nothing was deleted.")
+    if matched == 0:
+        return {"id": None, "state": None, "traces": preview["traces"]}
+    if ask:
+        ask_for_number(matched)
+    order = {"plan_token": preview["plan_token"], "expected_count": matched, "wait": "hidden"}
+    return follow(remote, remote.post("/v1/deletions", order), show=show)
 
 
 def check_confirmable(yes: bool, expected_count: int | None) -> None:
