@@ -242,6 +242,8 @@ def test_metadata_is_bounded_and_sorted() -> None:
 def test_tags_of_every_shape() -> None:
     assert promote({"tag.tags": ["b", "a", "b", ""]})[1].tags == ("b", "a")
     assert promote({"langsmith.span.tags": "beta, eu"})[1].tags == ("beta", "eu")
+    assert promote({"langsmith.span.tags": "beta,eu"})[1].tags == ("beta", "eu")
+    assert promote({"logfire.tags": "beta,eu"})[1].tags == ("beta,eu",)
     assert promote({"ai.telemetry.metadata.tags": '["x", 5]'})[1].tags == ("x", "5")
     assert promote({"tag.tags": {"no": "list"}})[1].tags == ()
 
@@ -253,6 +255,11 @@ def test_names_for_people() -> None:
     outer = {"ai.operationId": "ai.generateText", "ai.telemetry.functionId": "fn"}
     assert promote(outer)[0].entity_name == "fn"
     assert promote(outer | {"ai.operationId": "ai.generateText.doGenerate"})[0].entity_name is None
+
+
+def test_a_langsmith_name_counts_where_it_says_more_than_the_span() -> None:
+    assert promote({"langsmith.trace.name": "answer"}, name="POST /chat")[0].entity_name == "answer"
+    assert promote({"langsmith.trace.name": "answer"}, name="answer")[0].entity_name is None
 
 
 def test_long_texts_are_cut_in_the_row() -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from clearspan.ingest import semconv
 from clearspan.ingest.metadata import Pair, flatten, parse_object, scalar_text, unknown_pair
-from clearspan.ingest.wire import any_scalar, any_value
+from clearspan.ingest.wire import any_scalar, any_value, attribute_key
 from clearspan.model.usage import is_count, pico_from_usd
 
 WirePair = tuple[str, str | bytes]
@@ -30,6 +30,7 @@ _LEARNED_KEY_BYTES_MAX: Final = 256
 _TAGS_MAX: Final = 64
 _COUNT_MAX: Final = 2**53
 _OBJECT_CHARS_MAX: Final = 256 * 1024
+_COMMA_TAGS: Final = semconv.COMMA_TAGS.encode()
 
 SLOTS: Final[dict[str, int]] = {field.name: i for i, field in enumerate(semconv.FIELDS)}
 UNRANKED: Final = 255
@@ -81,7 +82,10 @@ def read_raw(attribute: bytes, at: int) -> bytes:
 
 def decode_tags(attribute: bytes) -> tuple[str, ...]:
     """Tags of an attribute that holds a list of texts, a JSON list in a text, or names joined by ", "."""
-    return parse_tags(any_value(attribute)) or ()
+    value = any_value(attribute)
+    if isinstance(value, str) and value[:1] != "[" and attribute_key(attribute)[0] == _COMMA_TAGS:
+        value = [each.strip() for each in value[:65_536].split(",")]
+    return parse_tags(value) or ()
 
 
 def read_kind(attribute: bytes, at: int) -> str | None:

@@ -38,6 +38,7 @@ _STATUS: Final = ("unset", "ok", "error")
 # Slots by name, once: attribute access on a module is slower than a global.
 _KIND, _ENTITY, _WORKFLOW, _PATH = (SLOTS[n] for n in ("kind", "entity_name", "workflow_name", "path"))
 _LOG_METHOD, _OPERATION, _FUNCTION, _MSG = (SLOTS[n] for n in ("log_method", "operation_id", "function_id", "message"))
+_RUN_NAME = SLOTS["run_name"]
 _MODEL, _ANSWERED, _INVOCATION, _PROVIDER = (SLOTS[n] for n in ("model", "response_model", "invocation", "provider"))
 _DEPLOYMENT, _PROMPT_ID, _PROMPT_NAME, _PROMPT_VERSION, _PROMPT = (
     SLOTS[n] for n in ("deployment_name", "prompt_id", "prompt_name", "prompt_version", "prompt")
@@ -372,6 +373,8 @@ def _entity_name(slots: list[Any], name: str) -> str | None:
     """What people call the span where its own name is generic: an unfilled template, a Vercel operation."""
     if slots[_ENTITY] is not None:
         return _text(slots[_ENTITY])
+    if slots[_RUN_NAME] is not None and slots[_RUN_NAME] != name:
+        return _text(slots[_RUN_NAME])
     if slots[_MSG] is not None and "{" in name:
         return _text(slots[_MSG])
     operation = slots[_OPERATION]

@@ -115,7 +115,7 @@ class RunPromoter:
         view = run_view(document)
         if values is None:
             values = _decode_promoted(view)
-        metadata, invocation = self._extra(view, values)
+        metadata, invocation = _extra(values)
         run_type = values.get("run_type")
         usage, response_model = _usage(values.get("outputs"), metadata, is_call=run_type in _CALLS)
         start_ns, end_ns = _times(values, document)
@@ -159,13 +159,6 @@ class RunPromoter:
             signed_hash(stored, 0),
         )), context  # fmt: skip
 
-    def _extra(self, view: RawFields, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(metadata, invocation parameters) of a run; not to be changed."""
-        extra = values.get("extra")
-        if isinstance(extra, dict):
-            return _dict(extra.get("metadata")), _dict(extra.get("invocation_params"))
-        return {}, {}
-
     def _cost(
         self, usage: Usage, provider: str | None, model: str | None, response_model: str | None, start_ns: int
     ) -> tuple[int | None, str | None]:
@@ -203,9 +196,15 @@ class RunPromoter:
         return found
 
 
+def _extra(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, invocation parameters) of a run; not to be changed."""
+    extra = _dict(values.get("extra"))
+    return _dict(extra.get("metadata")), _dict(extra.get("invocation_params"))
+
+
 def _decode_promoted(view: RawFields) -> dict[str, Any]:
     """The fields that a row is made of, the large ones only where they can say something."""
-    values = {name: _decode(view[name]) for name in _SMALL_FIELDS if name in view}
+    values: dict[str, Any] = {name: _decode(view[name]) for name in _SMALL_FIELDS if name in view}
     for name, signs in _LARGE_FIELDS.items():
         raw = view.get(name)
         if raw is not None and any(sign in bytes(raw) for sign in signs):

@@ -50,6 +50,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "llm.request.type",
     )),
     Field("entity_name", "text", ("traceloop.entity.name",)),
+    Field("run_name", "text", ("langsmith.trace.name",)),
     Field("workflow_name", "text", ("traceloop.workflow.name",)),
     Field("path", "text", ("traceloop.entity.path",)),
     Field("log_method", "text", ("respan.entity.log_method",)),
@@ -352,6 +353,9 @@ NOISE_NAMES: Final = frozenset({
     "model_request_parameters", "request_data", "response_data", "return", "tool_arguments", "tool_response",
 })  # fmt: skip
 """Single names under which instrumentations (Pydantic AI, Logfire, OpenInference) keep what they record."""
+
+COMMA_TAGS: Final = "langsmith.span.tags"
+"""LangSmith documents tags joined by a comma, with or without a space after it; the others put both."""
 
 _OLDER: Final = "keywordsai."
 _NEWER: Final = "respan."
