@@ -11,7 +11,7 @@ from clearspan.deletion.policy import Policy
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.errors import ClearspanError, Conflict, InvalidFilter, Unguarded
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Condition, Expr, Group
+from clearspan.query.ast import Condition, Expr, Group, Not, SomeSpan
 from clearspan.query.fields import BY_NAME
 from clearspan.query.operators import Operator
 
@@ -49,6 +49,9 @@ def code(asked: DeletionRequest, matched: int | None = None, visible: int = 10**
         NOTHING_ASKED,
         Group("AND", (NOTHING_ASKED, Group("AND", (NOTHING_ASKED,)))),
         Group("OR", (SOME, NOTHING_ASKED)),
+        Not(Group("OR", ())),
+        Not(Not(NOTHING_ASKED)),
+        SomeSpan(NOTHING_ASKED),
     ],
 )
 def test_a_filter_that_excludes_nothing_is_refused(where: Expr | None) -> None:

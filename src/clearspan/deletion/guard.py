@@ -13,7 +13,7 @@ from clearspan.deletion.policy import PPM
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
-from clearspan.query.ast import Condition, Expr
+from clearspan.query.ast import Condition, Expr, Group, Not, children_of
 
 RequestGuard = Callable[[DeletionRequest], None]
 MatchGuard = Callable[[DeletionRequest, int], None]
@@ -171,7 +171,17 @@ def plan_limit(request: DeletionRequest) -> int:
 
 def is_always_true(expr: Expr) -> bool:
     """Whether a filter's form alone says that it excludes nothing: groups without conditions, at any depth."""
+    return _said_by_form(expr) is True
+
+
+def _said_by_form(expr: Expr) -> bool | None:
+    """What a filter answers whatever the trace; None: that depends."""
     if isinstance(expr, Condition):
-        return False
-    decide = all if expr.connector == "AND" else any
-    return decide(is_always_true(child) for child in expr.children)
+        return None
+    inside = [_said_by_form(child) for child in children_of(expr)]
+    if isinstance(expr, Not):
+        return None if inside[0] is None else not inside[0]
+    decisive = isinstance(expr, Group) and expr.connector == "OR"
+    if decisive in inside:
+        return decisive
+    return None if None in inside else not decisive

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from typing import NamedTuple
 
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
-from clearspan.query.ast import Condition, Expr, Value
-from clearspan.query.fields import METADATA, METADATA_PREFIX, FieldType, Level
+from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeEntry, SomeSpan, Value
+from clearspan.query.fields import METADATA, METADATA_PREFIX, Collection, FieldType, Level
 from clearspan.query.operators import EQUALITY, Operator
 
 _VALUES_MAX = 5
@@ -37,17 +38,22 @@ _WORDS = {
     Operator.IS_NULL: "is missing",
     Operator.IS_NOT_NULL: "is present",
     Operator.FULL_TEXT_SEARCH: "has the words",
+    Operator.LIKE: "is like",
 }
 _UNITS = {FieldType.MONEY: " USD", FieldType.DURATION: " s"}
 
 
-def describe(expr: Expr | None, window: Window | None = None) -> str:
+def describe(expr: Expr | None, window: Window | None = None, *, of_span: bool = False) -> str:
     """What a filter selects, as a phrase after "traces where": it holds values, so it is personal data.
 
     Example: `customer_identifier is "a" and on a span (model is "m" and latency > 2 s); started from
     2026-05-12T00:00:00Z to before 2026-05-14T00:00:00Z`. Long texts and lists are cut.
+
+    Args:
+        of_span: the expression is about one span: a phrase after "spans where".
     """
-    what = "any trace" if expr is None else _render(expr, _told, (" and ", " or ", "on a span "))
+    anything = "any span" if of_span else "any trace"
+    what = anything if expr is None else _render(expr, _told, _Words(" and ", " or ", "on a span ", of_span=of_span))
     when = _describe_window(window) if window is not None else ""
     return f"{what}; {when}" if when else what
 
@@ -57,20 +63,46 @@ def describe_shape(expr: Expr | None) -> str:
 
     Example: `customer_identifier equals(1) AND (error_count gt(1) OR metadata contains(1))`.
     """
-    return "any trace" if expr is None else _render(expr, _shape, (" AND ", " OR ", "span "))
+    return "any trace" if expr is None else _render(expr, _shape, _Words(" AND ", " OR ", "span "))
 
 
-def _render(expr: Expr, word: Callable[[Condition], str], joins: tuple[str, str, str], top: bool = True) -> str:
+class _Words(NamedTuple):
+    both: str
+    either: str
+    on_span: str
+    of_span: bool = False  # inside an expression about one span, where nothing looks for a span of its own
+
+
+_NEGATED = "not "
+_TURNS = {RootSpan: "the root span has ", SomeSpan: "some span has "}
+_ENTRY = {
+    Collection.METADATA: "metadata with ",
+    Collection.TAGS: "a tag with ",
+    Collection.ANNOTATIONS: "an annotation with ",
+    Collection.INPUTS: "an input value with ",
+    Collection.OUTPUTS: "an output value with ",
+}
+
+
+def _render(expr: Expr, word: Callable[[Condition], str], joins: _Words, top: bool = True) -> str:
     """Words of a tree; the conditions of an AND group that bind to one span stand together."""
-    both, either, on_span = joins
+    both, either, on_span, of_span = joins
     if isinstance(expr, Condition):
-        return f"{on_span}{word(expr)}" if expr.field.level is Level.SPAN else word(expr)
+        return f"{on_span}{word(expr)}" if expr.field.level is Level.SPAN and not of_span else word(expr)
+    if isinstance(expr, Not):
+        return f"{_NEGATED}({_render(expr.child, word, joins)})"
+    if isinstance(expr, SomeEntry):
+        where = "" if of_span else on_span
+        return f"{where}{_ENTRY[expr.collection]}({_render(expr.child, word, joins)})"
+    if not isinstance(expr, Group):
+        return f"{_TURNS[type(expr)]}({_render(expr.child, word, joins._replace(of_span=True))})"
     if not expr.children:
         return "anything" if expr.connector == "AND" else "nothing"
     if expr.connector == "OR":
         parts, join = [_render(child, word, joins, False) for child in expr.children], either
     else:
         spans = [child for child in expr.children if isinstance(child, Condition) and child.field.level is Level.SPAN]
+        spans = [] if of_span else spans
         rest = [child for child in expr.children if child not in spans]
         parts, join = [_render(child, word, joins, False) for child in rest], both
         if spans:

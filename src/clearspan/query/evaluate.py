@@ -6,14 +6,17 @@ summaries by itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-from clearspan.model.span import Span
+from clearspan.model.annotation import Annotation
+from clearspan.model.span import Span, SpanContext
 from clearspan.model.trace import TraceSummary
-from clearspan.query.ast import Condition, Expr, Value
+from clearspan.query import evaluate_span
+from clearspan.query.ast import Condition, Expr, Not, RootSpan, SomeEntry, SomeSpan, Value
 from clearspan.query.fields import Field, FieldType, Level
 from clearspan.query.operators import NEGATIONS, Operator, text_matches
 from clearspan.query.page import SortKey
@@ -28,6 +31,27 @@ class TraceFacts(NamedTuple):
     summary: TraceSummary
     spans: Sequence[Span] = ()
     text: Sequence[str] = ()  # every readable text; only the field `text` looks here
+    details: Sequence[SpanFacts] = ()  # of every span; only RootSpan, SomeSpan and SomeEntry look here
+
+
+class SpanFacts(NamedTuple):
+    """What an expression about one span can ask of it, beside its trace."""
+
+    span: Span
+    context: SpanContext = SpanContext()
+    annotations: Sequence[Annotation] = ()  # about the span; of the root also about its trace
+    payload: SpanPayload | None = None  # None: nothing in the expression asks for it
+
+
+class SpanPayload(NamedTuple):
+    """What the wire record of a span says."""
+
+    text: str  # all readable text
+    input: str | None
+    output: str | None
+    error: str | None
+    inputs: Sequence[tuple[str, str]]  # leaf values by dotted key
+    outputs: Sequence[tuple[str, str]]
 
 
 def matches(expr: Expr | None, facts: TraceFacts) -> bool:
@@ -35,7 +59,11 @@ def matches(expr: Expr | None, facts: TraceFacts) -> bool:
     if expr is None:
         return True
     if isinstance(expr, Condition):
-        return _some_span_holds([expr], facts.spans) if _of_span(expr) else _trace_holds(expr, facts)
+        return _some_span_holds([expr], facts.spans) if _of_span(expr) else trace_holds(expr, facts)
+    if isinstance(expr, Not):
+        return not matches(expr.child, facts)
+    if isinstance(expr, RootSpan | SomeSpan | SomeEntry):
+        return evaluate_span.some_span_matches(expr, facts)
     if expr.connector == "OR":
         return any(matches(child, facts) for child in expr.children)
     together = [child for child in expr.children if isinstance(child, Condition) and _of_span(child)]
@@ -68,16 +96,17 @@ def _of_span(condition: Condition) -> bool:
 
 
 def _some_span_holds(together: Sequence[Condition], spans: Sequence[Span]) -> bool:
-    return any(all(_holds(wanted, span_value(wanted.field, span)) for wanted in together) for span in spans)
+    return any(all(holds(wanted, span_value(wanted.field, span)) for wanted in together) for span in spans)
 
 
-def _trace_holds(condition: Condition, facts: TraceFacts) -> bool:
+def trace_holds(condition: Condition, facts: TraceFacts) -> bool:
+    """Whether a trace-level condition holds."""
     if condition.field.type is FieldType.SEARCH:
         return text_matches(condition.operator, str(condition.values[0]), facts.text)
     if condition.field.type is FieldType.METADATA:
         held = [value for key, value in facts.summary.metadata_all if key == condition.key]
         return _metadata_holds(condition, held)
-    return _holds(condition, trace_value(condition.field, facts.summary))
+    return holds(condition, trace_value(condition.field, facts.summary))
 
 
 def _metadata_holds(condition: Condition, held: list[str]) -> bool:
@@ -96,7 +125,8 @@ def _metadata_holds(condition: Condition, held: list[str]) -> bool:
     return any(_positive_holds(condition.operator, value, condition.values) for value in held)
 
 
-def _holds(condition: Condition, held: Held) -> bool:
+def holds(condition: Condition, held: Held) -> bool:
+    """Whether a condition holds for the value that its field has; None is a missing one."""
     match condition.operator:
         case Operator.IS_NULL:
             return held is None
@@ -152,6 +182,9 @@ _TEXT_TESTS: Mapping[Operator, Callable[[str, str], bool]] = {
     Operator.IEXACT: lambda held, one: held.casefold() == one.casefold(),
     Operator.STARTSWITH: str.startswith,
     Operator.ENDSWITH: str.endswith,
+    Operator.LIKE: lambda held, one: (
+        re.fullmatch(".*".join(map(re.escape, one.split("%"))), held, re.DOTALL) is not None
+    ),
 }
 
 

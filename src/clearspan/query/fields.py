@@ -1,8 +1,11 @@
 """Every field a filter may name: one table, from which the compiler, the oracle, the parsers and the docs read.
 
 A *trace-level* field has one value per trace. A *span-level* field has one value per span: a trace matches when
-some span of it does. Two pseudo-fields are neither a column of the trace nor of a span: `metadata` (named with its
-key, `metadata__<key>`) and `text` (everything readable in the trace).
+some span of it does. An *entry-level* field has one value per entry of a collection that a span carries: its metadata,
+its tags, its annotations, the values of its input and output. Two pseudo-fields are neither a column of the trace nor
+of a span: `metadata` (named with its key, `metadata__<key>`) and `text` (everything readable in the trace).
+
+SPAN_FIELDS hold what only an expression about one span may name (LangSmith's runs): filters of traces do not know them.
 
 Missing values. Where the wire did not say, the column is NULL, and no condition matches it, negations included;
 only `empty` and `isnull` do.
@@ -17,6 +20,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from clearspan.model.errors import InvalidFilter
+from clearspan.model.span import SpanContext
 
 METADATA_PREFIX = "metadata__"
 
@@ -26,6 +30,17 @@ class Level(StrEnum):
 
     TRACE = "trace"
     SPAN = "span"
+    ENTRY = "entry"
+
+
+class Collection(StrEnum):
+    """What a span carries many of."""
+
+    METADATA = "metadata"  # its own (key, value) pairs
+    TAGS = "tags"
+    ANNOTATIONS = "annotations"  # about the span; of the root span also about its trace
+    INPUTS = "inputs"  # (key, value) of every leaf of its input; keys of nested values are joined by dots
+    OUTPUTS = "outputs"
 
 
 class FieldType(StrEnum):
@@ -57,10 +72,12 @@ class Field:
     sortable: bool = False
     bulk_delete: bool = False  # may be named in Respan's bulk deletion
     choices: tuple[str, ...] = ()  # the only values that equality can ask for
+    collection: Collection | None = None  # of an entry-level field
+    payload: bool = False  # read from the wire record: 1,000 times as slow as a column
 
     def __reduce__(self) -> tuple[Callable[[str], Field], tuple[str]]:
         """Between processes a field goes by its name: SQL comes from the receiver's own table."""
-        return _field_of_name, (self.name,)
+        return field_named, (self.name,)
 
 
 def _trace(name: str, type: FieldType, sql: str, **rest: object) -> Field:
@@ -150,8 +167,81 @@ BY_NAME: Mapping[str, Field] = MappingProxyType(
 """Name or alias → field. `metadata` is in it; its wire form `metadata__<key>` is read by `find_field`."""
 
 
-def _field_of_name(name: str) -> Field:
-    return BY_NAME[name]
+def _json_context(name: str) -> str:
+    """A field of the span's context (model.span.SpanContext), out of its JSON form."""
+    at = SpanContext._fields.index(name)
+    return (
+        f"(SELECT c.body ->> '$[{at}]' FROM context c "  # noqa: S608
+        "WHERE c.trace_pk = s.trace_pk AND c.context_key = s.context_key)"
+    )
+
+
+def _part(what: str) -> str:
+    """A text of the span's wire record; the connection's function `span_part` reads it."""
+    return f"span_part(s.trace_pk, s.span_id, s.block_no, '{what}')"
+
+
+def _entry(collection: Collection, name: str, type: FieldType, sql: str, **rest: object) -> Field:
+    return Field(name, type, Level.ENTRY, sql, collection=collection, **rest)  # type: ignore[arg-type]
+
+
+_IS_PENDING = "s.status = 'pending'"
+
+IS_ROOT = _span("is_root", _T.BOOL, "(s.span_id = t.root_span_id)")
+RUN_ID = _span("run_id", _T.ID, "run_id(t.trace_id, s.span_id, s.span_id IS t.root_span_id)", nullable=False)
+SPAN_TEXT = _span("span_text", _T.TEXT, _part("text"), nullable=False, payload=True)
+
+SPAN_FIELDS: tuple[Field, ...] = (
+    IS_ROOT,
+    RUN_ID,
+    # Of the span that is named as the parent, whether it is here or not.
+    _span(
+        "parent_run_id",
+        _T.ID,
+        "(CASE WHEN s.parent_id IS NOT NULL THEN run_id(t.trace_id, s.parent_id, s.parent_id IS t.root_span_id) END)",
+    ),
+    _span("span_start_time", _T.TIME, "s.start_ns", nullable=False),
+    _span("span_end_time", _T.TIME, f"(CASE WHEN NOT {_IS_PENDING} THEN s.end_ns END)"),
+    _span("span_latency", _T.DURATION, f"(CASE WHEN NOT {_IS_PENDING} THEN s.end_ns - s.start_ns END)"),
+    _span(
+        "span_status",
+        _T.TEXT,
+        "(CASE s.status WHEN 'error' THEN 'error' WHEN 'pending' THEN 'pending' ELSE 'success' END)",
+        nullable=False,
+        choices=("success", "error", "pending"),
+    ),
+    # As sums count them: what the span states, else its two parts.
+    _span(
+        "span_total_tokens",
+        _T.INT,
+        "coalesce(s.total_tokens, CASE WHEN s.prompt_tokens IS NOT NULL OR s.completion_tokens IS NOT NULL "
+        "THEN coalesce(s.prompt_tokens, 0) + coalesce(s.completion_tokens, 0) END)",
+    ),
+    _span("span_thread_id", _T.TEXT, f"coalesce({_json_context('thread_id')}, {_json_context('session_id')})"),
+    SPAN_TEXT,
+    _span("span_input", _T.TEXT, _part("input"), payload=True),
+    _span("span_output", _T.TEXT, _part("output"), payload=True),
+    _span("span_error", _T.TEXT, _part("error"), payload=True),
+    _entry(Collection.METADATA, "metadata_key", _T.TEXT, "(e.value ->> 0)", nullable=False),
+    _entry(Collection.METADATA, "metadata_value", _T.METADATA, "(e.value ->> 1)", nullable=False),
+    _entry(Collection.TAGS, "tag", _T.TEXT, "e.value", nullable=False),
+    _entry(Collection.ANNOTATIONS, "annotation_name", _T.TEXT, "a.name", nullable=False),
+    _entry(Collection.ANNOTATIONS, "annotation_score", _T.SECONDS, "a.score"),
+    _entry(Collection.ANNOTATIONS, "annotation_label", _T.TEXT, "a.label"),
+    _entry(Collection.ANNOTATIONS, "annotation_source", _T.TEXT, "a.source", nullable=False),
+    _entry(Collection.INPUTS, "input_key", _T.TEXT, "(e.value ->> 0)", nullable=False, payload=True),
+    _entry(Collection.INPUTS, "input_value", _T.METADATA, "(e.value ->> 1)", nullable=False, payload=True),
+    _entry(Collection.OUTPUTS, "output_key", _T.TEXT, "(e.value ->> 0)", nullable=False, payload=True),
+    _entry(Collection.OUTPUTS, "output_value", _T.METADATA, "(e.value ->> 1)", nullable=False, payload=True),
+)
+"""What only expressions about one span may name; see ast.py."""
+
+_EVERY_NAME: Mapping[str, Field] = MappingProxyType({**BY_NAME, **{field.name: field for field in SPAN_FIELDS}})
+
+
+def field_named(name: str) -> Field:
+    """The field of a name or alias, SPAN_FIELDS included. Raises KeyError."""
+    return _EVERY_NAME[name]
 
 
 def find_field(name: str, *, bulk_delete: bool = False) -> tuple[Field, str | None]:

@@ -9,6 +9,8 @@ Meanings, in one place (the SQL compiler and the oracle both keep to them):
     contains startswith endswith    one given text, case-sensitive
     icontains iexact                one given text; both sides case-folded
     not_contains …                  the value is there and its positive form does not hold
+    like                            the whole text is the given one, case-sensitive, where `%` stands for any text;
+                                    only in expressions about one span
     is_null / is_not_null           the value is missing / is there
     empty / not_empty               missing or "" / the reverse
     full_text_search                only on `text`: every word of the given text occurs somewhere in the trace,
@@ -53,6 +55,7 @@ class Operator(StrEnum):
     IS_NULL = "is_null"
     IS_NOT_NULL = "is_not_null"
     FULL_TEXT_SEARCH = "full_text_search"
+    LIKE = "like"
 
 
 NEGATIONS: Mapping[Operator, Operator] = MappingProxyType(
@@ -99,7 +102,7 @@ ALLOWED: Mapping[FieldType, frozenset[Operator]] = MappingProxyType(
 """Which operators a field of each type takes."""
 
 _SPELLINGS: Mapping[str, Operator] = MappingProxyType(
-    {operator.value: operator for operator in Operator}
+    {operator.value: operator for operator in Operator if operator is not Operator.LIKE}
     | {
         "": Operator.EQUALS,
         "=": Operator.EQUALS,
@@ -144,6 +147,27 @@ def casefold(text: str | None) -> str | None:
     Not Unicode-normalised: two spellings of é (one or two code points) stay different.
     """
     return None if text is None else text.casefold()
+
+
+def like(text: str | None, pattern: str) -> bool | None:
+    """Whether a text is of a pattern's form, `%` standing for any text; None for None. Also an SQL function.
+
+    Cost: O(pieces · length): each piece is looked for from where the one before ended.
+    """
+    if text is None:
+        return None
+    if "%" not in pattern:
+        return text == pattern
+    first, *middle, last = pattern.split("%")
+    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for piece in middle:
+        at = text.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
 
 
 def text_matches(operator: str, needle: str, texts: Sequence[str]) -> bool:

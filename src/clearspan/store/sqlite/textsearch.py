@@ -23,10 +23,12 @@ import numpy as np
 
 from clearspan.ingest.detail import text_of
 from clearspan.ingest.payload import BlockRecord, parse_block, unpack_block
+from clearspan.model.runs import run_id_of
 from clearspan.query.ast import Condition, Expr, conjuncts
 from clearspan.query.fields import FieldType
-from clearspan.query.operators import Operator, casefold
+from clearspan.query.operators import Operator, casefold, like
 from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite.payloads import SpanPayloads
 from clearspan.store.sqlite.rows import block_range
 
 SEARCH_S_MAX = 0.2
@@ -68,6 +70,11 @@ class Search:
         self._candidates: dict[tuple[str, bool], text_index.Candidates] = {}
         self._verdicts: dict[tuple[int, str, str], bool] = {}  # page and total look at the same traces
         self.gave_up = False
+        self.payloads = SpanPayloads(conn, check)
+
+    def may_hold(self, operator: str, needle: str) -> text_index.Candidates:
+        """The traces that can show a text, by their signatures alone: a superset."""
+        return self._found(operator, needle)
 
     def candidates_of(self, where: Expr | None, limit: int = CANDIDATES_GIVEN_MAX) -> list[int] | None:
         """The few traces that can satisfy a filter by the text it must contain, newest first; None: no search, or
@@ -228,9 +235,25 @@ def register(conn: apsw.Connection) -> None:
         search: Search = _searches.current
         return search.match(trace_pk, operator, needle)
 
-    functions: dict[str, Any] = {"text_match": text_match, "casefold": casefold}
-    conn.create_scalar_function("text_match", functions["text_match"], 3)
-    conn.create_scalar_function("casefold", functions["casefold"], 1, deterministic=True)
+    def span_part(trace_pk: int, span_id: str, block_no: int, what: str) -> str | None:
+        search: Search = _searches.current
+        return search.payloads.part(trace_pk, span_id, block_no, what)
+
+    def span_entries(trace_pk: int, span_id: str, block_no: int, what: str) -> str:
+        search: Search = _searches.current
+        return search.payloads.entries(trace_pk, span_id, block_no, what)
+
+    of_snapshot: dict[str, Any] = {"text_match": text_match, "span_part": span_part, "span_entries": span_entries}
+    for name, arguments in (("text_match", 3), ("span_part", 4), ("span_entries", 4)):
+        conn.create_scalar_function(name, of_snapshot[name], arguments)
+    register_pure(conn)
+
+
+def register_pure(conn: apsw.Connection) -> None:
+    """The SQL functions of compiled filters that look at their arguments only."""
+    functions: dict[str, Any] = {"casefold": casefold, "like_text": like, "run_id": run_id_of}
+    for name, arguments in (("casefold", 1), ("like_text", 2), ("run_id", 3)):
+        conn.create_scalar_function(name, functions[name], arguments, deterministic=True)
 
 
 @contextmanager
