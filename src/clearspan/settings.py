@@ -129,6 +129,13 @@ class Settings:
         100, "Most unexpired plan tokens of one key; another preview is refused until one is used or expires.", min=1
     )
 
+    annotation_wait_days: int = _setting(
+        7,
+        "Days that feedback, scores and notes wait for the trace they are about; then they are removed and counted.",
+        min=1,
+        max=3650,
+    )
+
     strict_windows: bool = _setting(
         False, "Refuse deletions by filter that leave out `start_time`, instead of taking the hour before `end_time`."
     )

@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 
 from clearspan.store.memory import MemoryStore
-from clearspan.testing.local_store import LocalTraceWriter, open_local_store
+from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores
 
 
 def make_memory_store(_: Path) -> Stores:
     store = MemoryStore(TOMBSTONE_SECRET)
-    return Stores(store, store, store)
+    return Stores.of_memory(store)
 
 
 def make_sqlite_store(folder: Path) -> Stores:
     store = open_local_store(folder, TOMBSTONE_SECRET)
-    return Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)
+    return Stores.of_sqlite(store)
 
 
 def make_staging_store(folder: Path) -> Stores:
     """The same store, with every hide in many short transactions, as large ones are."""
     store = open_local_store(folder, TOMBSTONE_SECRET)
     store.deletions.direct_max = 0
-    return Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)
+    return Stores.of_sqlite(store)
 
 
 FACTORIES: dict[str, Callable[[Path], Stores]] = {

@@ -27,7 +27,7 @@ from clearspan.store.memory import MemoryStore
 from clearspan.testing.build import T0_NS, make_batch, make_span
 from clearspan.testing.catalog import FakeCatalog
 from clearspan.testing.clock import CountingIds, FixedClock
-from clearspan.testing.local_store import LocalTraceWriter, open_local_store
+from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores, visible
 
 from .plugin import PromiseFixture
@@ -62,13 +62,13 @@ class Ground:
 def memory_ground() -> Ground:
     store, clock = MemoryStore(TOMBSTONE_SECRET), FixedClock()
     deleter = Deleter(store, FakeCatalog(clock), clock, CountingIds(), secret=b"k" * 32, rows_max=9)
-    return Ground(Stores(store, store, store), deleter, clock)
+    return Ground(Stores.of_memory(store), deleter, clock)
 
 
 def sqlite_ground(folder: Path) -> Ground:
     store, clock = open_local_store(folder, TOMBSTONE_SECRET), FixedClock()
     deleter = Deleter(store.deletions, FakeCatalog(clock), clock, CountingIds(), secret=b"k" * 32, rows_max=9)
-    stores = Stores(LocalTraceWriter(store.writer), store.reader, store.deletions, store.close)  # type: ignore[arg-type]
+    stores = Stores.of_sqlite(store)
     return Ground(stores, deleter, clock)
 
 

@@ -26,7 +26,7 @@ from clearspan.store.port import DeletionStore, HideOutcome, HoldRow, TraceReade
 from clearspan.store.sqlite import fsck
 from clearspan.store.sqlite.open import SqliteStore, open_store
 from clearspan.testing.build import T0_NS, make_batch, make_span
-from clearspan.testing.local_store import LocalTraceWriter, open_local_store
+from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores, visible
 
 ONE = Scope((1,))
@@ -61,7 +61,7 @@ def fill(writer: Any) -> None:
 def both(folder: Path) -> tuple[SqliteStore, Stores, MemoryStore]:
     store = open_local_store(folder, TOMBSTONE_SECRET)
     store.deletions.direct_max = 0
-    subject = Stores(LocalTraceWriter(store.writer), store.reader, store.deletions)  # type: ignore[arg-type]
+    subject = Stores.of_sqlite(store)
     model = MemoryStore(TOMBSTONE_SECRET)
     for each in (subject.writer, model):
         fill(each)

@@ -21,10 +21,12 @@ from clearspan.deletion.job import DeletionQuery
 from clearspan.deletion.records import CatalogRecords
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.targets import NAMES, TARGETS, Home, Target
+from clearspan.model.annotation import AnnotationTarget
 from clearspan.model.errors import NotFound
+from clearspan.store.annotations import AnnotationWrite
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.open import SqliteStore
-from clearspan.testing.build import T0_NS, make_batch, make_log, make_span, with_metadata
+from clearspan.testing.build import T0_NS, make_annotation, make_batch, make_log, make_span, with_metadata
 from clearspan.testing.clock import CountingIds, FixedClock
 from clearspan.testing.deletions import SECRET, by_ids, hold_on
 from clearspan.testing.local_store import open_local_store
@@ -43,11 +45,16 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 @pytest.fixture
 def store(tmp_path: Path, catalog: Catalog) -> Iterator[SqliteStore]:
     opened = open_local_store(tmp_path, catalog.tombstone_secret)
-    context = with_metadata({"k": "v"}, customer_identifier="anna")
-    for trace_id in ("t1", "t2", "stays"):
+    for number, trace_id in enumerate(("t1", "t2", "stays")):
+        session_id = "another" if trace_id == "stays" else "a session"
+        context = with_metadata({"k": "v"}, customer_identifier="anna", session_id=session_id)
         spans = [make_span(f"s{n}", context=context, text="some words") for n in range(3)]
         batch = make_batch(trace_id, [*spans, make_log("s0", context=context)])
         opened.writer.submit([batch], T0_NS).result()
+        said = make_annotation(number=number, trace_id=trace_id, span_id="s0", explanation="some words")
+        of_session = make_annotation(number=10 + number, target=AnnotationTarget.SESSION, session_id=session_id)
+        writes = [AnnotationWrite((1,), each) for each in (said, of_session)]
+        opened.annotations.put_annotations(writes, received_ns=T0_NS)
     for trace_id in ("t1", "t2"):
         catalog.set_share(1, 1, trace_id, public=True)
     yield opened

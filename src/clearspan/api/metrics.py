@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from clearspan.store.annotations import AnnotationFigures
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # A second series for each counter, of use to nobody here.
@@ -53,6 +55,24 @@ class _DeletionCollector(Collector):
         yield rows
 
 
+class _AnnotationCollector(Collector):
+    """Asks the store, which counts for good: what was removed unseen must not be forgotten by a restart."""
+
+    def __init__(self, figures: Callable[[], AnnotationFigures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._figures()
+        yield GaugeMetricFamily(
+            "clearspan_annotations_waiting", "Annotations whose target has not come yet.", value=figures.waiting
+        )
+        yield CounterMetricFamily(
+            "clearspan_annotations_expired",
+            "Annotations that were removed because their target did not come in time.",
+            value=figures.expired,
+        )
+
+
 class Metrics:
     """The server's figures, in a registry of their own so that two servers in one process do not meet."""
 
@@ -87,6 +107,10 @@ class Metrics:
     def watch_queue(self, queued_bytes: Callable[[], int]) -> None:
         """Show this function's value as the queue's size."""
         self._queue.set_function(queued_bytes)
+
+    def watch_annotations(self, figures: Callable[[], AnnotationFigures]) -> None:
+        """Show these figures of the store."""
+        self.registry.register(_AnnotationCollector(figures))
 
     def watch_deletions(self, figures: Callable[[], DeletionFigures]) -> None:
         """Show these figures of the ledger."""

@@ -19,6 +19,7 @@ from clearspan.deletion.records import CatalogRecords
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
+from clearspan.store.annotations import EXPIRE_MAX, AnnotationReader, AnnotationWriter
 from clearspan.store.port import DeletionStore, TraceReader
 from clearspan.store.sqlite.open import open_store
 
@@ -56,6 +57,8 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
                 settings,
                 catalog,
                 reader=store.reader,
+                annotations=store.reader,
+                annotating=store.annotations,
                 deletions=store.deletions,
                 writer=store.writer,
                 is_writing=lambda: store.writer.is_alive,
@@ -71,6 +74,8 @@ def assemble(
     catalog: Catalog,
     *,
     reader: TraceReader,
+    annotations: AnnotationReader,
+    annotating: AnnotationWriter,
     deletions: DeletionStore,
     writer: WriterClient,
     is_writing: Callable[[], bool] = lambda: True,
@@ -97,6 +102,8 @@ def assemble(
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
+    metrics.watch_annotations(annotations.annotation_figures)
+    deleter.add_chore(lambda: expire_annotations(annotating, clock, settings.annotation_wait_days))
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
     events = event_hub(catalog, deleter, clock, status)
@@ -115,6 +122,8 @@ def assemble(
             settings=settings,
             catalog=catalog,
             reader=reader,
+            annotations=annotations,
+            annotating=annotating,
             gateway=gateway,
             deleter=deleter,
             holds=holds,
@@ -129,6 +138,13 @@ def assemble(
             end_reads=end,
             prices=prices,
         )
+
+
+def expire_annotations(annotating: AnnotationWriter, clock: Clock, wait_days: int) -> None:
+    """Remove the annotations that have waited for their target for too long."""
+    before_ns = clock.now_ns() - wait_days * 86_400 * 1_000_000_000
+    while annotating.expire_annotations(before_ns) == EXPIRE_MAX:
+        pass
 
 
 def event_hub(catalog: Catalog, deleter: Deleter, clock: Clock, threads: ThreadPool) -> EventHub:

@@ -16,6 +16,7 @@ from clearspan.deletion.holds import Holds
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
+from clearspan.store.annotations import AnnotationReader, AnnotationWriter
 from clearspan.store.port import TraceReader
 
 
@@ -36,6 +37,8 @@ class Services:
     settings: Settings
     catalog: Catalog
     reader: TraceReader
+    annotations: AnnotationReader
+    annotating: AnnotationWriter
     gateway: IngestGateway
     deleter: Deleter
     holds: Holds

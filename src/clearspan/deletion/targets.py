@@ -39,6 +39,9 @@ TARGETS: Final = (
     Target("log", Home.TRACES, ("log",), "log records that belong to a trace"),
     Target("context", Home.TRACES, ("context",), "customer, session, environment, metadata of spans"),
     Target("metadata", Home.TRACES, ("metadata",), "metadata pairs that filters search"),
+    Target(
+        "annotation", Home.TRACES, ("annotation",), "feedback, scores and notes, and what was said of a whole session"
+    ),
     Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
     Target("text_signature", Home.TRACES, ("text_doc", "text_slice"), "which hashed trigrams occur in the wire bytes"),
     Target("share", Home.CATALOG, ("share",), "public links to a trace, by keyed hash"),

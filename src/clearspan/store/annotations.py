@@ -2,13 +2,18 @@
 
 An annotation of a trace shares its fate: hidden with it, purged with it, refused by its tombstone inside the
 writer's transaction (counted as late data of that deletion). One whose target has not arrived yet waits, is not lost
-and is not shown in lists by filter; it is attached in the transaction that brings its trace.
+and is not shown in lists by filter; it is attached in the transaction that brings its trace and its span. One that
+waits for a span of a trace that is there belongs to that trace already.
+
+An annotation of a session is shown while a trace of the session is; it is purged by the transaction that purges the
+last one, and waits again if the traces leave the session otherwise. One of a project stays as long as the project.
+A scope with an environment sees what belongs to a trace (or to a session with a trace) of that environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
 from clearspan.model.trace import Scope, Window
@@ -18,7 +23,8 @@ class AnnotationWrite(NamedTuple):
     """One annotation to write.
 
     `project_ids` are the projects in which its target may live, the likeliest first: the first that holds the target
-    gets it; if none does it waits in the first, unless a tombstone of any of them refuses it.
+    gets it; if none does it waits for it in all of them, unless a tombstone of any of them refuses it. Whoever knows
+    the trace of a span says so: without a trace_id it is not looked for, but waits until its span arrives (again).
     """
 
     project_ids: tuple[int, ...]
@@ -55,6 +61,27 @@ class AnnotationQuery(NamedTuple):
     created: Window = Window()  # of created_ns, half-open
 
 
+class AnnotationChange(NamedTuple):
+    """What to change of one annotation. Fields of Annotation by name; those that are not named stay."""
+
+    fields: Mapping[str, object]  # of CHANGEABLE
+    extra: Mapping[str, object]  # laid over `extra` key by key; None removes a key
+    updated_ns: int
+    key_id: str | None
+    user_id: str | None
+
+
+CHANGEABLE: Final = frozenset({"label", "score", "explanation", "value", "correction", "metadata", "kind"})
+"""Fields that a change may name; the others are the annotation's key, or say who gave it and when."""
+
+
+class AnnotationFigures(NamedTuple):
+    """What an operator may want to know."""
+
+    waiting: int  # annotations whose target is not there
+    expired: int  # removed so far because their target never came
+
+
 class AnnotationRow(NamedTuple):
     """A stored annotation; `row_no` grows with creation and is never handed out twice."""
 
@@ -80,11 +107,16 @@ class AnnotationReader(Protocol):
     def list_annotations(
         self, scope: Scope, query: AnnotationQuery, *, before_row: int | None = None, offset: int = 0, limit: int
     ) -> list[AnnotationRow]:
-        """Newest row first; `before_row` or `offset` continue."""
+        """Newest row first; `before_row` or `offset` continue. Those that wait only if asked for by their ids."""
         ...
 
     def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
-        """trace_pk → every annotation of that trace, its spans and documents; traces without any are left out."""
+        """trace_pk → every annotation of that trace, its spans and documents, oldest first; traces without any are
+        left out."""
+        ...
+
+    def annotation_figures(self) -> AnnotationFigures:
+        """Over all organisations."""
         ...
 
 
@@ -93,5 +125,30 @@ class AnnotationWriter(Protocol):
 
     def put_annotations(self, writes: Sequence[AnnotationWrite], *, received_ns: int) -> list[AnnotationOutcome]:
         """Store all of them in one durable transaction; outcomes in their order. Of two with one key in one call the
-        later wins and both get its id. With `must_exist` on any missing target, nothing of the call is stored."""
+        later wins and both get its id. One whose id is taken in its projects moves that row to its own key. With
+        `must_exist` on any target that is missing or was deleted, nothing of the call is stored."""
         ...
+
+    def patch_annotation(self, scope: Scope, annotation_id: str, change: AnnotationChange) -> AnnotationRow | None:
+        """Change an annotation that the scope shows, in one durable transaction; as it is then. None: there is none."""
+        ...
+
+    def purge_project_annotations(self, project_id: int) -> int:
+        """Remove what was said of a project that is gone, and what waits in it: everything that no trace takes with it.
+
+        Returns:
+            How many were removed.
+        """
+        ...
+
+    def expire_annotations(self, before_ns: int) -> int:
+        """Remove what has waited for its target since before `before_ns`, count it for good, and leave no bytes of it.
+
+        Returns:
+            How many were removed; at most EXPIRE_MAX in one call.
+        """
+        ...
+
+
+EXPIRE_MAX = 1_000
+"""Waiting annotations that one transaction removes at most."""

@@ -13,6 +13,14 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.evaluate import order_key
 from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store.annotations import (
+    AnnotationChange,
+    AnnotationFigures,
+    AnnotationOutcome,
+    AnnotationQuery,
+    AnnotationRow,
+    AnnotationWrite,
+)
 from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
@@ -45,9 +53,31 @@ class MemoryStore(DeletingMemory):
         new, stored = merged(old, batch)
         if stored:
             self._next_pk = max(self._next_pk, new.trace_pk + 1)
+            before = self._traces.get(new.trace_pk)
             self._traces[new.trace_pk] = new
             self._pk_of[new.project_id, new.trace_id] = new.trace_pk
+            self._annotations.written(before, new, received_ns)
         return WriteOutcome(stored, len(batch.spans) + len(batch.logs) - stored, 0, None)
+
+    def put_annotations(self, writes: Sequence[AnnotationWrite], *, received_ns: int) -> list[AnnotationOutcome]:
+        with self._lock:
+            outcomes = self._annotations.put(writes, received_ns, self.find_tombstone)
+            for _, refused_by in outcomes:
+                if refused_by is not None:
+                    self._deletions[refused_by].late_refused += 1
+        return [outcome for outcome, _ in outcomes]
+
+    def patch_annotation(self, scope: Scope, annotation_id: str, change: AnnotationChange) -> AnnotationRow | None:
+        with self._lock:
+            return self._annotations.patch(scope, annotation_id, change)
+
+    def purge_project_annotations(self, project_id: int) -> int:
+        with self._lock:
+            return self._annotations.purge_of_project(project_id)
+
+    def expire_annotations(self, before_ns: int) -> int:
+        with self._lock:
+            return self._annotations.expire(before_ns)
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -98,3 +128,17 @@ class MemoryStore(DeletingMemory):
         with self._lock:
             traces = [self._traces[row.trace_pk] for row in rows if self._is_visible(row.trace_pk)]
         return {trace.trace_pk: root_record(trace) for trace in traces}
+
+    def list_annotations(
+        self, scope: Scope, query: AnnotationQuery, *, before_row: int | None = None, offset: int = 0, limit: int
+    ) -> list[AnnotationRow]:
+        with self._lock:
+            return self._annotations.rows(scope, query, before_row, offset, limit)
+
+    def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
+        with self._lock:
+            return self._annotations.by_traces(trace_pks)
+
+    def annotation_figures(self) -> AnnotationFigures:
+        with self._lock:
+            return self._annotations.figures()

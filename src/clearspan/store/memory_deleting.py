@@ -12,6 +12,7 @@ from clearspan.model.errors import Conflict
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaf
 from clearspan.query.ast import Expr
+from clearspan.store.memory_annotations import MemoryAnnotations
 from clearspan.store.memory_trace import TARGETS, Trace, selected
 from clearspan.store.port import (
     SETTLE_ROWS_MAX,
@@ -68,6 +69,7 @@ class DeletingMemory:
         self._traces: dict[int, Trace] = {}
         self._pk_of: dict[tuple[int, str], int] = {}
         self._hidden: dict[int, str] = {}  # trace_pk → deletion_id
+        self._annotations = MemoryAnnotations(self._traces, self._hidden)
         self._tombstones: dict[bytes, str] = {}  # key → deletion_id
         self._deletions: dict[str, _Deletion] = {}
         self._holds: dict[str, HoldRow] = {}
@@ -288,6 +290,7 @@ class DeletingMemory:
                 if counts and counts.total() + sum(rows.values()) > rows_max:
                     break
                 counts.update(rows)
+                self._annotations.purge([trace_pk])
                 trace = self._traces.pop(trace_pk)
                 del self._pk_of[trace.project_id, trace.trace_id]
                 del self._hidden[trace_pk]
@@ -313,6 +316,7 @@ class DeletingMemory:
                 raise ValueError("the purge of that deletion is not finished")
             left = [pk for pk, *_ in deletion.manifest if pk > above and not self._is_held(pk)]
             counts = Counter({name: count for name, count in self._count(left).items() if count})
+            self._annotations.purge(left)
             for trace_pk in left:
                 trace = self._traces.pop(trace_pk, None)
                 if trace is not None:
@@ -348,9 +352,11 @@ class DeletingMemory:
 
     def _count(self, trace_pks: Iterable[int]) -> dict[str, int]:
         counts = Counter(dict.fromkeys(TARGETS, 0))
-        for trace_pk in trace_pks:
+        pks = list(trace_pks)
+        for trace_pk in pks:
             if trace_pk in self._traces:
                 counts.update(self._traces[trace_pk].target_counts())
+        counts["annotation"] = self._annotations.count(pks)
         return dict(counts)
 
     # -- holds ------------------------------------------------------------------------------------------------

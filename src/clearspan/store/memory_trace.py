@@ -17,7 +17,7 @@ from clearspan.query.evaluate import TraceFacts, matches
 from clearspan.query.fields import FieldType
 from clearspan.store.port import TraceRow
 
-TARGETS = ("trace", "span", "log", "context", "metadata", "block", "text_signature")
+TARGETS = ("trace", "span", "log", "context", "metadata", "annotation", "block", "text_signature")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
 
 from clearspan.ingest.payload import CODEC_OTLP_LOG, CODEC_RESPAN_SPAN, BlockRecord, pack_block
+from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 
 T0_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
@@ -126,3 +127,30 @@ def _record(item: Built) -> BlockRecord:
     if isinstance(item.row, Span):
         return BlockRecord(CODEC_RESPAN_SPAN, 0, item.row.span_id, item.raw)
     return BlockRecord(CODEC_OTLP_LOG, 0, item.row.log_hash, item.raw)
+
+
+def make_annotation(
+    name: str = "quality",
+    *,
+    number: int = 0,
+    target: AnnotationTarget = AnnotationTarget.SPAN,
+    at_s: float = 0.0,
+    **fields: Any,
+) -> Annotation:
+    """An annotation that was made `at_s` seconds after T0_NS.
+
+    Args:
+        number: makes its id.
+    """
+    at_ns = T0_NS + round(at_s * SECOND_NS)
+    said = dict.fromkeys(Annotation._fields) | {
+        "annotation_id": f"{number:032x}",
+        "target": target,
+        "name": name,
+        "identifier": "",
+        "kind": AnnotatorKind.HUMAN,
+        "source": "api",
+        "created_ns": at_ns,
+        "updated_ns": at_ns,
+    }
+    return Annotation(**{**said, **fields})

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self, cast
 
 from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
+from clearspan.store.annotations import AnnotationReader, AnnotationWriter
+from clearspan.store.memory import MemoryStore
 from clearspan.store.port import DeletionStore, LogDetail, SpanDetail, TraceReader, TraceWriter
+from clearspan.store.spans import SpanReader
+from clearspan.store.sqlite.open import SqliteStore
+from clearspan.testing.local_store import LocalTraceWriter
 
 TOMBSTONE_SECRET = b"the tombstone secret of tests..."
 
 
 class Stores(NamedTuple):
-    """The three sides of one store."""
+    """The sides of one store."""
 
     writer: TraceWriter
     reader: TraceReader
     deletions: DeletionStore
+    annotating: AnnotationWriter
+    annotations: AnnotationReader
     close: Callable[[], None] = lambda: None
+
+    @property
+    def spans(self) -> SpanReader:
+        """The reader, as far as it reads spans by themselves."""
+        return cast("SpanReader", self.reader)
+
+    @classmethod
+    def of_memory(cls, store: MemoryStore) -> Self:
+        """Of the store that is everything in one."""
+        return cls(store, store, store, store, store)
+
+    @classmethod
+    def of_sqlite(cls, store: SqliteStore) -> Self:
+        """Of an embedded store that runs in this process."""
+        writer = LocalTraceWriter(store.writer)  # type: ignore[arg-type]
+        return cls(writer, store.reader, store.deletions, store.annotations, store.reader, store.close)
 
 
 class Seen(NamedTuple):

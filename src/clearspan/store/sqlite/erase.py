@@ -14,8 +14,8 @@ import orjson
 from clearspan.model.errors import Conflict
 from clearspan.proof.manifest import manifest_leaves
 from clearspan.store.port import DeletionProgress, HoldRow, PlannedTrace
+from clearspan.store.sqlite import annotating, holds, text_index
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import holds, text_index
 from clearspan.store.sqlite.deletion_rows import CANCELLED, HIDDEN, WAITING, DeletionRow
 from clearspan.store.sqlite.rows import block_range
 
@@ -27,6 +27,7 @@ _CHILDREN = {
     "log": f"DELETE FROM log WHERE trace_pk {_IN_PKS}",
     "context": f"DELETE FROM context WHERE trace_pk {_IN_PKS}",
     "metadata": f"DELETE FROM metadata WHERE trace_pk {_IN_PKS}",
+    "annotation": f"DELETE FROM annotation WHERE trace_pk {_IN_PKS}",
 }
 
 # The next rows of one trace, by its key and how many at most; of blocks by the range of their numbers.
@@ -39,6 +40,8 @@ _PARTS = {
     "(SELECT project_id, key, value, start_ns, trace_pk FROM metadata WHERE trace_pk = ?1 LIMIT ?2)",
     "context": "DELETE FROM context WHERE trace_pk = ?1 "
     "AND context_key IN (SELECT context_key FROM context WHERE trace_pk = ?1 LIMIT ?2)",
+    "annotation": "DELETE FROM annotation WHERE annotation_no IN "
+    "(SELECT annotation_no FROM annotation WHERE trace_pk = ?1 LIMIT ?2)",
     "block": "DELETE FROM block WHERE block_id IN (SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
 }
 
@@ -142,14 +145,15 @@ def _purge_piece(
 
 
 def _sizes(conn: apsw.Connection, pks: Sequence[int], rows_max: int) -> tuple[dict[int, int], set[int]]:
-    """About how many rows each hidden trace has (its logs and pairs are counted up to `rows_max` + 1 of each), and
-    those of which a part is gone already."""
+    """About how many rows each hidden trace has (its logs, pairs and annotations are counted up to `rows_max` + 1 of
+    each), and those of which a part is gone already."""
     sizes: dict[int, int] = {}
     begun: set[int] = set()
     for trace_pk, size, is_begun in conn.execute(
         "SELECT h.trace_pk, t.span_count + 4"
         " + (SELECT count(*) FROM (SELECT 1 FROM log l WHERE l.trace_pk = h.trace_pk LIMIT ?1))"
-        " + (SELECT count(*) FROM (SELECT 1 FROM metadata m WHERE m.trace_pk = h.trace_pk LIMIT ?1)), h.begun "
+        " + (SELECT count(*) FROM (SELECT 1 FROM metadata m WHERE m.trace_pk = h.trace_pk LIMIT ?1))"
+        " + (SELECT count(*) FROM (SELECT 1 FROM annotation a WHERE a.trace_pk = h.trace_pk LIMIT ?1)), h.begun "
         "FROM hidden h JOIN trace t USING (trace_pk) WHERE h.trace_pk IN (SELECT value FROM json_each(?2))",
         (rows_max + 1, orjson.dumps(pks).decode()),
     ):
@@ -193,6 +197,7 @@ def _purge_whole(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, i
     if not trace_pks:
         return {}
     pks = orjson.dumps(trace_pks).decode()
+    annotating.bind_sessions(conn, pks)
     counts = {target: _run(conn, sql, (pks,)) for target, sql in _CHILDREN.items()}
     counts["block"] = _run_many(
         conn, "DELETE FROM block WHERE block_id BETWEEN ? AND ?", [block_range(pk) for pk in trace_pks]

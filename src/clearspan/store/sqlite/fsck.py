@@ -82,6 +82,20 @@ _DANGLING = {
     "released hold with plain request": (
         "SELECT count(*) FROM hold WHERE (released_ns IS NULL) <> (request IS NOT NULL)"
     ),
+    "annotation of a trace that is not there": (
+        "SELECT count(*) FROM annotation WHERE trace_pk IS NOT NULL AND trace_pk NOT IN (SELECT trace_pk FROM trace)"
+    ),
+    "annotation in another project or trace than it says": (
+        "SELECT count(*) FROM annotation a JOIN trace t USING (trace_pk) WHERE a.target <> 'session' "
+        "AND (a.project_id <> t.project_id OR a.trace_id <> t.trace_id)"
+    ),
+    "annotation that waits for what is there, or does not wait for what is not": (
+        "SELECT count(*) FROM annotation a LEFT JOIN trace t USING (trace_pk) WHERE (waits_ns IS NOT NULL) <> "
+        "CASE target WHEN 'project' THEN 0 WHEN 'trace' THEN t.trace_pk IS NULL "
+        "WHEN 'session' THEN NOT EXISTS (SELECT 1 FROM trace s WHERE s.project_id = a.project_id "
+        "AND s.session_id = a.session_id) ELSE NOT EXISTS "
+        "(SELECT 1 FROM span s WHERE s.trace_pk = a.trace_pk AND s.span_id = a.span_id) END"
+    ),
     "trace_pk that may be handed out again": (
         "SELECT count(*) FROM trace WHERE trace_pk >= (SELECT value FROM store_fact WHERE name = 'next_trace_pk')"
     ),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clearspan.files.lock import DataDirectoryLocked, DirectoryLock
 from clearspan.files.vfs import open_reader
+from clearspan.store.sqlite.annotations import SqliteAnnotationWriter
 from clearspan.store.sqlite.client import WriterClient
 from clearspan.store.sqlite.deleting import SqliteDeletionStore
 from clearspan.store.sqlite.process import Options
@@ -26,6 +27,11 @@ class SqliteStore:
     writer: WriterClient
     deletions: SqliteDeletionStore
     lock: DirectoryLock
+
+    @property
+    def annotations(self) -> SqliteAnnotationWriter:
+        """The write side of annotations; the reader reads them."""
+        return SqliteAnnotationWriter(self.writer)
 
     def close(self) -> None:
         """End readers and writer; safe while nothing is in flight."""

@@ -30,6 +30,7 @@ from clearspan.model.errors import ClearspanError, Overloaded
 from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite import text_index, textsearch, wire
+from clearspan.store.sqlite.annotation_calls import AnnotationCalls
 from clearspan.store.sqlite.deletion_calls import DeletionCalls
 from clearspan.store.sqlite.deletion_rows import leftovers
 from clearspan.store.sqlite.schema import migrate
@@ -64,7 +65,7 @@ class Options(NamedTuple):
     disk_free_min_bytes: int = 0  # with less free than this, writes are refused
 
 
-class Service(DeletionCalls):
+class Service(DeletionCalls, AnnotationCalls):
     """The writer's calls, by name, on one database. Also used in-process, by tests and small tools."""
 
     def __init__(self, options: Options, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -101,10 +102,14 @@ class Service(DeletionCalls):
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
         """See port.TraceWriter.write. Raises Overloaded while the disk is nearly full: what is left is for deleting."""
-        if self._options.disk_free_min_bytes and disk.free_bytes(self._folder) < self._options.disk_free_min_bytes:
-            raise Overloaded("The disk is nearly full.", retry_after_s=30)
+        self.refuse_on_full_disk()
         self._commits += 1
         return self._writer.write(batches, received_ns=received_ns)
+
+    def refuse_on_full_disk(self) -> None:
+        """Raises Overloaded while what is left of the disk is kept for deletions."""
+        if self._options.disk_free_min_bytes and disk.free_bytes(self._folder) < self._options.disk_free_min_bytes:
+            raise Overloaded("The disk is nearly full.", retry_after_s=30)
 
     def keep_up(self) -> None:
         """The upkeep that must go on under load, a bounded piece after each commit; on a full disk it waits."""

@@ -20,8 +20,9 @@ from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
-from clearspan.store.sqlite import select, textsearch
+from clearspan.store.sqlite import annotation_listing, select, textsearch
 from clearspan.store.sqlite.listing import Listing
 from clearspan.store.sqlite.rows import (
     LOG_COLUMNS,
@@ -173,6 +174,23 @@ class SqliteReader:
     def root_records(self, rows: Sequence[TraceRow]) -> dict[int, tuple[bytes | None, list[bytes]]]:
         with self._limited() as (conn, _):
             return _root_records(conn, [(row.trace_pk, row.summary.root_span_id) for row in rows])
+
+    def list_annotations(
+        self, scope: Scope, query: AnnotationQuery, *, before_row: int | None = None, offset: int = 0, limit: int
+    ) -> list[AnnotationRow]:
+        """See annotations.AnnotationReader.list_annotations."""
+        with self._limited() as (conn, _):
+            return annotation_listing.rows(conn, scope, query, before_row=before_row, offset=offset, limit=limit)
+
+    def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
+        """See annotations.AnnotationReader.annotations_of."""
+        with self._limited() as (conn, _):
+            return annotation_listing.by_traces(conn, trace_pks)
+
+    def annotation_figures(self) -> AnnotationFigures:
+        """See annotations.AnnotationReader.annotation_figures."""
+        with self._limited() as (conn, _):
+            return annotation_listing.figures(conn)
 
     def plan(
         self, scope: Scope, where: Expr | None, window: Window, *, received_before_ns: int, limit: int

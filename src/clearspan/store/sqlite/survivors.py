@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import apsw
 import orjson
 
+from clearspan.store.sqlite import annotating, holds, text_index
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import holds, text_index
 from clearspan.store.sqlite.rows import BLOCK_BITS
 
 
@@ -30,6 +30,7 @@ _TARGETS = (
     ("span", _of_traces("span", "trace_pk", "span_id")),
     ("log", _of_traces("log", "trace_pk", "log_hash")),
     ("context", _of_traces("context", "trace_pk", "context_key")),
+    ("annotation", _of_traces("annotation", "annotation_no")),
     ("metadata", _of_traces("metadata", "project_id", "key", "value", "start_ns", "trace_pk")),
     (
         "block",
@@ -99,6 +100,9 @@ def _purge_piece(conn: apsw.Connection, pks: Sequence[int], counts: Counter[str]
     if sealed := text_index.count(conn, pks):
         text_index.purge(conn, pks)
         counts["text_signature"] += sealed - text_index.count(conn, pks)
+    annotating.bind_sessions(conn, wanted)
+    conn.execute("DELETE FROM annotation WHERE trace_pk IN (SELECT value FROM json_each(?))", (wanted,))
+    counts["annotation"] += conn.changes()
     conn.execute("DELETE FROM trace WHERE trace_pk IN (SELECT value FROM json_each(?))", (wanted,))
     counts["trace"] += conn.changes()
     rows.unmark(conn, wanted)

@@ -15,7 +15,7 @@ from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import WriteOutcome
-from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite import annotating, text_index
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_NO_MAX,
@@ -34,7 +34,9 @@ from clearspan.store.tombstone import tombstone_key
 
 _PKS_RESERVED_AT_ONCE = 4096
 _COLUMNS = TRACE_COLUMNS.split(", ")
-_START, _RECEIVED, _ENVIRONMENT = (_COLUMNS.index(name) for name in ("start_ns", "received_ns", "environment"))
+_START, _RECEIVED, _ENVIRONMENT, _SESSION = (
+    _COLUMNS.index(name) for name in ("start_ns", "received_ns", "environment", "session_id")
+)
 
 
 def _marks(n: int) -> str:
@@ -96,6 +98,8 @@ class Writer:
         self.touched: set[int] | None = None
         """Collects the traces that writes change, while somebody wants to know (store/sqlite/stage.py)."""
         self.tombstones_exist = bool(self._read_int("SELECT EXISTS (SELECT 1 FROM tombstone)"))
+        self.annotations_wait = annotating.any_waiting(conn)
+        """Whether annotations may wait for what is written."""
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
         """Store all batches in one durable transaction; see store/port.py for what must hold.
@@ -123,6 +127,7 @@ class Writer:
                     if trace.is_dirty:
                         work.append(trace)
                 self._store(work)
+                self._settle_annotations(work, received_ns)
         except BaseException:
             self.tombstones_exist = tombstones_existed
             self._next_pk, self._reserved_pk = pk_state
@@ -213,6 +218,18 @@ class Writer:
         # An environment that no trace has any more is text of a client's: no deletion would ever look for it here.
         conn.executemany(_DROP_EMPTY_COUNT, [key for key, n in counts.items() if n < 0])
         text_index.add(conn, text_rows)
+
+    def _settle_annotations(self, work: Sequence[_Trace], now_ns: int) -> None:
+        """What waited for these traces is theirs now; what was said of a session that one of them has left waits."""
+        left = [
+            (trace.project_id, trace.old_row[_SESSION])
+            for trace in work
+            if trace.old_row is not None and trace.old_row[_SESSION] is not None
+        ]
+        for project_id, session_id in left:
+            self.annotations_wait |= annotating.leave_session(self.conn, project_id, session_id, now_ns)
+        if self.annotations_wait:
+            annotating.attach(self.conn, [(trace.trace_pk, trace.dirty_spans) for trace in work])
 
     def _drop_dead(self, trace: _Trace, live_contexts: set[int]) -> None:
         """Remove what no span or log of the trace refers to any more: superseded contents leave no copies."""
