@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clearspan.ingest.payload import BlockRecord, Shared, compress_block, pack_block
-from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
+from clearspan.model.span import Attachment, LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.sqlite.wire import decode_batches, encode_batches
 
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -22,6 +22,7 @@ CONTEXTS = {LEAST: SpanContext(), 7: SpanContext("c", tags=("x", "y"), metadata=
 def test_batches_arrive_as_they_were_with_their_blocks_compressed() -> None:
     packed = pack_block([BlockRecord(1, 0, "a", b"\0\xff" * 99)], [Shared(b"r", b"", "u")])
     batches = [TraceBatch(3, "t", SPANS, LOGS, CONTEXTS, packed), TraceBatch(MOST, "t2", (), LOGS, {}, b"")]
+    batches.append(TraceBatch(1, "", (), (), {}, b"", (Attachment("a", "ü", "image/png", b"\0\xff" * 9),)))
     received_ns, found = decode_batches(encode_batches(batches, MOST))
     assert received_ns == MOST
     assert found == [batch._replace(block=compress_block(batch.block)) for batch in batches]
@@ -29,3 +30,4 @@ def test_batches_arrive_as_they_were_with_their_blocks_compressed() -> None:
     assert [type(span.usage_repeats) for span in found[0].spans] == [bool, bool]
     assert isinstance(found[0].contexts[7], SpanContext)
     assert isinstance(found[0].logs[0], LogRecord)
+    assert isinstance(found[2].attachments[0], Attachment)

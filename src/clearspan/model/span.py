@@ -49,8 +49,8 @@ class Span(NamedTuple):
     kind: str  # one of KINDS
     log_method: str | None
     start_ns: int  # Unix, UTC
-    end_ns: int  # never before start_ns: ingest moves an earlier end to the start
-    status: str  # "unset" | "ok" | "error"
+    end_ns: int  # never before start_ns: ingest moves an earlier end to the start; the start while status is pending
+    status: str  # "unset" | "ok" | "error" | "pending": has begun, and no message has said that it ended
     status_code: int | None  # HTTP-like code of the call, where the wire gives one
     error_class: str | None
     error_fingerprint: str | None  # equal for errors of the same class and message shape
@@ -88,6 +88,15 @@ class LogRecord(NamedTuple):
     context_key: int
 
 
+class Attachment(NamedTuple):
+    """A file that came with a span. Of two of one span and name, the one with the larger (SHA-256, mime_type) stays."""
+
+    span_id: str  # normal form; of a LangSmith run
+    name: str
+    mime_type: str
+    data: bytes
+
+
 class TraceBatch(NamedTuple):
     """What one request brought for one trace: the unit that ingest hands to the store.
 
@@ -96,8 +105,9 @@ class TraceBatch(NamedTuple):
     """
 
     project_id: int
-    trace_id: str  # normal form, see ids.py
+    trace_id: str  # normal form, see ids.py; "" in a batch of nothing but attachments of runs of unknown traces
     spans: tuple[Span, ...]
     logs: tuple[LogRecord, ...]
     contexts: dict[int, SpanContext]  # context_key → context, for every key that spans and logs name
-    block: bytes  # payload block, packed or compressed already
+    block: bytes  # payload block, packed or compressed already; b"" without spans and logs
+    attachments: tuple[Attachment, ...] = ()  # their spans may come in another batch, before or after

@@ -7,7 +7,12 @@ two projects is two traces. A trace_pk is never handed out twice, not even after
 
 Merge law. Writing is commutative and idempotent: any order of any batches, each any number of times, MUST leave the
 same spans, logs and summaries. Of two different contents of one span, the one with the larger
-(end_ns, content_hash) stays.
+(end_ns, content_hash) stays; of two that are both LangSmith run documents their fusion stays, and a run document
+stays against any other content (ingest/langsmith.py). Of two attachments of one span and name, the one with the larger
+(SHA-256, mime_type) stays.
+
+Attachments. One belongs to the trace of its run. If the run has not come it waits, unseen, under the run's id in its
+project, for WAITING_NS_MAX at most; the write that brings the run gives it to the trace, or refuses it with the run.
 
 Visibility. A write is durable before it returns and visible to every read that starts after. A hidden trace MUST
 NOT show in any read from the moment `hide` returns, and its late spans and logs MUST be refused inside the
@@ -28,11 +33,14 @@ from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
 
+WAITING_NS_MAX = 24 * 3_600_000_000_000
+"""How long an attachment waits for its run. No longer, because no deletion can reach it: nobody knows its trace."""
+
 
 class WriteOutcome(NamedTuple):
-    """What became of one TraceBatch."""
+    """What became of one TraceBatch. Spans, logs and attachments are counted alike."""
 
-    stored: int  # spans and logs that are now in the store and were not, or replaced an older content
+    stored: int  # now in the store and were not, or replaced an older content; attachments that wait, too
     repeated: int  # already there with this or a winning content; nothing changed
     refused: int  # refused by a tombstone
     deletion_id: str | None  # whose tombstone refused them

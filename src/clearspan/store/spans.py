@@ -60,6 +60,15 @@ class SpanStats(NamedTuple):
     last_start_ns: int | None
 
 
+PIECE_BYTES = 1 << 20
+"""Attachments are stored and handed out in pieces of this size."""
+
+
+def pieces_of(size_bytes: int) -> int:
+    """How many pieces an attachment has."""
+    return -(-size_bytes // PIECE_BYTES)
+
+
 class AttachmentInfo(NamedTuple):
     """One attachment of a span."""
 
@@ -91,7 +100,8 @@ class SpanReader(Protocol):
         ...
 
     def find_spans(self, scope: Scope, span_ids: Sequence[str]) -> list[SpanRow]:
-        """The spans of those ids, whatever their trace, records included; of copies in several projects all."""
+        """The visible spans whose run id (model.runs) is one of those, whatever their trace, records included; of
+        copies in several projects all. By (trace_pk, span_id); ids that are no run ids find nothing."""
         ...
 
     def list_attachments(
@@ -103,5 +113,8 @@ class SpanReader(Protocol):
     def read_attachment(
         self, scope: Scope, trace_id: str, span_id: str, name: str
     ) -> tuple[AttachmentInfo, Iterator[bytes]] | None:
-        """An attachment and its bytes in pieces of at most 1 MiB; None if there is none to see."""
+        """An attachment and its bytes in pieces of at most 1 MiB; None if there is none to see.
+
+        Each piece is read when it is asked for, and raises NotFound if the trace was hidden meanwhile.
+        """
         ...
