@@ -15,6 +15,7 @@ from clearspan.catalog.check import check_ledger
 from clearspan.catalog.export import export_lines
 from clearspan.catalog.fsck import check_catalog
 from clearspan.catalog.ledger import LedgerEntry, append
+from clearspan.catalog.projects import uuid_of
 from clearspan.model.errors import InvalidProof, StoreDamaged
 from clearspan.proof.findings import Findings
 from clearspan.proof.log import check_log
@@ -333,6 +334,8 @@ def test_a_ledger_of_the_first_version_gets_its_tree(tmp_path: Path) -> None:
     downgrade(tmp_path)
     with Catalog.open(tmp_path) as upgraded:
         assert upgraded.ledger() == entries
+        [project] = upgraded.projects(upgraded.first_org.id)
+        assert project.uuid == uuid_of(project.public_id)
         assert upgraded.ledger_root(77) == root
         assert [each.retired_at_ns for each in upgraded.signing_keys()] == [None]
         later: LedgerEntry = upgraded.append_ledger("deletion", "del_later", {})
@@ -344,9 +347,14 @@ def test_a_ledger_of_the_first_version_gets_its_tree(tmp_path: Path) -> None:
 
 
 def downgrade(data: Path) -> None:
-    """Undo migration 0002 in a file, as if the first version had written it."""
+    """Undo the migrations from 0002 on in a file, as if the first version had written it."""
     damage(data, "UPDATE alembic_version SET version_num = '0001'")
     conn: Any = apsw.Connection(str(data / "catalog.db"))
+    for table in ("run_share", "annotation_config_project", "annotation_config"):
+        conn.execute(f"DROP TABLE {table}")
+    conn.execute("DROP INDEX project_uuid")
+    for (column,) in conn.execute("SELECT name FROM pragma_table_info('project') WHERE cid > 4").fetchall():
+        conn.execute(f"ALTER TABLE project DROP COLUMN {column}")
     for table in ("receipt", "tree_head", "ledger_node", "signing_key"):
         conn.execute(f"DROP TABLE {table}")
     for column in ("max_traces", "max_share_ppm", "require_reason", "forbid_all", "strict_window"):

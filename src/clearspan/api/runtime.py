@@ -15,6 +15,7 @@ from clearspan.api.services import Services
 from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
+from clearspan.deletion.projects import ProjectRemoval
 from clearspan.deletion.records import CatalogRecords
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
@@ -106,6 +107,7 @@ def assemble(
     deleter.add_chore(lambda: expire_annotations(annotating, clock, settings.annotation_wait_days))
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
+    removal = ProjectRemoval(catalog, deleter, reader, clock)
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:
@@ -127,6 +129,7 @@ def assemble(
             gateway=gateway,
             deleter=deleter,
             holds=holds,
+            removal=removal,
             events=events,
             clock=clock,
             ids=ids,

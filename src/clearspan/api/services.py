@@ -13,6 +13,7 @@ from clearspan.api.native.events import EventHub
 from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
+from clearspan.deletion.projects import ProjectRemoval
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
@@ -42,6 +43,7 @@ class Services:
     gateway: IngestGateway
     deleter: Deleter
     holds: Holds
+    removal: ProjectRemoval
     events: EventHub
     clock: Clock
     ids: IdSource

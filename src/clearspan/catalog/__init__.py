@@ -1,18 +1,24 @@
 """Who may do what: organisations, projects, API keys, shares, the ledger of deletions and its jobs."""
 
 from clearspan.catalog.access import ApiKey, NewKey
+from clearspan.catalog.annotation_configs import AnnotationConfig, AnnotationConfigs, ConfigDefinition
 from clearspan.catalog.catalog import Catalog, OwnerKey
 from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
+from clearspan.catalog.projects import Project, ProjectSettings, ProjectState
+from clearspan.catalog.run_shares import RunShare, RunShares
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
-from clearspan.catalog.tenants import Organisation, Project
+from clearspan.catalog.tenants import Organisation
 
 __all__ = [
     "ALL_SCOPES",
+    "AnnotationConfig",
+    "AnnotationConfigs",
     "ApiKey",
     "Catalog",
+    "ConfigDefinition",
     "Job",
     "KeyPolicy",
     "KeyScope",
@@ -22,6 +28,10 @@ __all__ = [
     "OwnerKey",
     "Principal",
     "Project",
+    "ProjectSettings",
+    "ProjectState",
+    "RunShare",
+    "RunShares",
     "Share",
     "Signer",
     "StoredKey",

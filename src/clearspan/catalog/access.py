@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from clearspan.catalog import tenants
+from clearspan.catalog import projects
 from clearspan.catalog.keys import KEY_CHARS_MAX, digest_of, prefix_of, render_key
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.tables import api_key, app_user, organisation
@@ -113,7 +113,7 @@ def create_key(
     key = ApiKey(
         public_id=ids.new_id("key"),
         org_id=org_id,
-        name=tenants.check_name(name),
+        name=projects.check_name(name),
         prefix=prefix_of(text),
         scopes=tuple(sorted(set(scopes))),
         project_ids=None if project_ids is None else tuple(sorted(set(project_ids))),
@@ -243,9 +243,11 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
     org = db.execute(
         select(organisation.c.public_id, organisation.c.name).where(organisation.c.id == found.org_id)
     ).one()
-    every = {project.id: project.name for project in tenants.projects(db, found.org_id)}
-    mine = tuple(id_ for id_ in every if found.project_ids is None or id_ in found.project_ids)
-    default = next((id_ for id_ in mine if every[id_] == tenants.DEFAULT_PROJECT), None)
+    every = projects.states_of(db, found.org_id)
+    bounds = None if found.project_ids is None else set(found.project_ids)
+    permitted = [each for each in every if bounds is None or each[0] in bounds]
+    mine = tuple(number for number, _, state in permitted if state is projects.ProjectState.LIVE)
+    default = next((number for number, name, _ in permitted if name == projects.DEFAULT_PROJECT), None)
     return Principal(
         org_id=found.org_id,
         org_public_id=org.public_id,
@@ -259,6 +261,7 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
         # A key bound to projects without `default` writes to the oldest of them.
         default_project_id=default if default is not None else next(iter(mine), None),
         policy=found.policy,
+        removed_project_ids=tuple(number for number, _, state in permitted if state is not projects.ProjectState.LIVE),
     )
 
 
@@ -268,7 +271,7 @@ def _check_key(db: Connection, key: ApiKey, now_ns: int) -> None:
     if key.expires_at_ns is not None and key.expires_at_ns <= now_ns:
         raise InvalidInput("The expiry lies in the past.", fields=("expires_at",))
     if key.project_ids is not None:
-        known = {project.id for project in tenants.projects(db, key.org_id)}
+        known = {each.id for each in projects.projects(db, key.org_id)}
         if not key.project_ids or not known.issuperset(key.project_ids):
             raise InvalidInput("An API key is bound to projects of its own organisation.", fields=("project_ids",))
     _check_policy(key.policy)

@@ -9,13 +9,17 @@ from typing import Any, NamedTuple, Self
 
 from clearspan.catalog import access, heads, jobs, ledger, receipts, rotation, shares, signers, tenants, tree
 from clearspan.catalog.access import ApiKey, KeyCache, NewKey
+from clearspan.catalog.annotation_configs import AnnotationConfigs
 from clearspan.catalog.database import FILE_NAME, Database
 from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
+from clearspan.catalog.project_catalog import ProjectCatalog
+from clearspan.catalog.projects import WriteCache
+from clearspan.catalog.run_shares import RunShares
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
-from clearspan.catalog.tenants import Instance, Organisation, Project
+from clearspan.catalog.tenants import Instance, Organisation
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.model.errors import Conflict
 
@@ -32,7 +36,7 @@ class OwnerKey(NamedTuple):
         return f"OwnerKey(path={self.path!r})"
 
 
-class Catalog:
+class Catalog(ProjectCatalog):
     """Organisations, projects, keys, shares, ledger and jobs. No trace content, no personal data of traces."""
 
     def __init__(self, database: Database, data: Path, instance: Instance, clock: Clock, ids: IdSource) -> None:
@@ -43,6 +47,9 @@ class Catalog:
         self._clock = clock
         self._ids = ids
         self._keys = KeyCache(self._look_up, clock)
+        self._written = WriteCache(clock, self.find_project)
+        self._run_shares = RunShares(database, instance.secret, clock, ids)
+        self._annotation_configs = AnnotationConfigs(database, clock, ids)
 
     @classmethod
     def open(cls, data: Path, *, clock: Clock | None = None, ids: IdSource | None = None) -> Self:
@@ -98,6 +105,16 @@ class Catalog:
         """Empty catalog.db's write-ahead log; False when a reader prevents it just now."""
         return self._database.checkpoint()
 
+    @property
+    def run_shares(self) -> RunShares:
+        """Public links to traces by a token of the client's."""
+        return self._run_shares
+
+    @property
+    def annotation_configs(self) -> AnnotationConfigs:
+        """How annotations of one name are to be read."""
+        return self._annotation_configs
+
     # Tenants
 
     def organisations(self) -> list[Organisation]:
@@ -114,23 +131,6 @@ class Catalog:
         """A new organisation with a project `default`."""
         with self._database.write() as db:
             return tenants.create_organisation(db, self._clock, self._ids, name)
-
-    def projects(self, org_id: int) -> list[Project]:
-        """The organisation's projects, oldest first."""
-        with self._database.read() as db:
-            return tenants.projects(db, org_id)
-
-    def find_project(self, org_id: int, name: str) -> Project | None:
-        """The organisation's project of that name."""
-        with self._database.read() as db:
-            return tenants.find_project(db, org_id, name)
-
-    def create_project(self, org_id: int, name: str) -> Project:
-        """A new project, at once open to every key that is not bound to others. Raises Conflict: the name is taken."""
-        with self._database.write() as db:
-            made = tenants.create_project(db, self._clock, self._ids, org_id, name)
-        self._keys.clear()
-        return made
 
     # Keys
 

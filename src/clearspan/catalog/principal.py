@@ -53,6 +53,7 @@ class Principal:
         environment: set: the key sees and writes this environment only.
         default_project_id: where writes go that name no project; None when the key's projects are all gone.
         policy: what bounds each of its deletions.
+        removed_project_ids: projects it could touch that are being removed, or are gone: their deletions stay visible.
     """
 
     org_id: int
@@ -66,6 +67,12 @@ class Principal:
     environment: str | None
     default_project_id: int | None
     policy: KeyPolicy = KeyPolicy()
+    removed_project_ids: tuple[int, ...] = ()
+
+    @property
+    def known_project_ids(self) -> tuple[int, ...]:
+        """The key's projects, those of the past too: what its deletions and holds are judged by."""
+        return (*self.project_ids, *self.removed_project_ids)
 
     def permits(self, scope: KeyScope) -> bool:
         """Whether the key has this scope."""

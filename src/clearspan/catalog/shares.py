@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
+from clearspan.catalog.projects import ProjectState
 from clearspan.catalog.tables import organisation, project, share
 from clearspan.model.errors import NotFound
 
@@ -66,7 +67,11 @@ def find_share(db: Connection, secret: bytes, org_public_id: str, trace_id: str)
         select(share.c.project_id, share.c.visible_fields)
         .join(project, project.c.id == share.c.project_id)
         .join(organisation, organisation.c.id == project.c.org_id)
-        .where(share.c.trace_key == share_key(secret, trace_id), organisation.c.public_id == org_public_id)
+        .where(
+            share.c.trace_key == share_key(secret, trace_id),
+            organisation.c.public_id == org_public_id,
+            project.c.state == ProjectState.LIVE,
+        )
         .order_by(share.c.project_id)
     )
     return [Share(row.project_id, tuple(orjson.loads(row.visible_fields))) for row in rows]

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -66,7 +67,22 @@ project = Table(
     Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
     Column("name", String(255), nullable=False),
     Column("created_at_ns", BigInteger, nullable=False),
+    # What its operator wrote about it: no trace content. See projects.Project.
+    Column("uuid", String(32), nullable=False, server_default=""),
+    Column("state", String(16), nullable=False, server_default="live"),
+    Column("description", Text, nullable=True),
+    Column("extra", Text, nullable=True),  # JSON object
+    Column("options", Text, nullable=True),  # JSON object
+    Column("start_ns", BigInteger, nullable=True),
+    Column("end_ns", BigInteger, nullable=True),
+    Column("updated_at_ns", BigInteger, nullable=True),
+    Column("reference_dataset_id", String(32), nullable=True),
+    Column("default_dataset_id", String(32), nullable=True),
+    Column("trace_tier", String(16), nullable=True),
+    Column("left_name", String(255), nullable=True),  # of a project that is being removed
+    Column("deletion_id", String(64), nullable=True),  # which deletion takes its traces
     UniqueConstraint("org_id", "name", name="project_name"),
+    Index("project_uuid", "org_id", "uuid", unique=True),
     # A number is never used again: tombstones in traces.db name projects by it.
     sqlite_autoincrement=True,
 )
@@ -104,6 +120,45 @@ share = Table(
     Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
     Column("visible_fields", Text, nullable=False),  # JSON array of field names
     Column("created_at_ns", BigInteger, nullable=False),
+)
+
+run_share = Table(
+    "run_share",
+    metadata,
+    Column("trace_key", LargeBinary(32), primary_key=True),  # as in `share`
+    Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
+    Column("token_key", LargeBinary(32), nullable=False, unique=True),  # HMAC of the token
+    # Each readable only with what the other one holds: see run_shares.
+    Column("sealed_trace", LargeBinary, nullable=False),
+    Column("sealed_token", LargeBinary, nullable=False),
+    Column("created_at_ns", BigInteger, nullable=False),
+)
+
+annotation_config = Table(
+    "annotation_config",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("type", String(16), nullable=False),  # "continuous" | "categorical" | "freeform"
+    Column("direction", String(16), nullable=False),  # "maximize" | "minimize" | "none"
+    Column("lower_bound", Float, nullable=True),
+    Column("upper_bound", Float, nullable=True),
+    Column("threshold", Float, nullable=True),
+    Column("categories", Text, nullable=False),  # JSON array of [label, value or null]
+    Column("description", Text, nullable=True),
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("updated_at_ns", BigInteger, nullable=False),
+    UniqueConstraint("org_id", "name", name="annotation_config_name"),
+    sqlite_autoincrement=True,
+)
+
+annotation_config_project = Table(
+    "annotation_config_project",
+    metadata,
+    Column("config_id", _ID, ForeignKey("annotation_config.id"), primary_key=True, autoincrement=False),
+    Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
 )
 
 ledger_entry = Table(

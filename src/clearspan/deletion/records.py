@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from clearspan.catalog import jobs, ledger, receipts, shares
+from clearspan.catalog import jobs, ledger, receipts, run_shares, shares
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.jobs import LEASE_S, Job
-from clearspan.catalog.tables import share
+from clearspan.catalog.tables import run_share, share
 from clearspan.deletion import listing
 from clearspan.deletion.job import (
     JOB_VERSION,
@@ -167,19 +167,22 @@ class CatalogRecords:
             claimed = self._claimed.get(job.deletion_id)
             if claimed is None:
                 raise Conflict("This deletion is in other hands.", code="lease_lost")
-            gone = shares.drop_shares(db, self._catalog.tombstone_secret, _in_shared_projects(db, traces))
+            secret, named = self._catalog.tombstone_secret, _in_shared_projects(db, traces)
+            gone = shares.drop_shares(db, secret, named) + run_shares.drop(db, secret, named)
             total = claimed.counts.get(_SHARE, 0) + gone
             self._claimed[job.deletion_id] = jobs.advance(db, now_ns, claimed, lease_s=LEASE_S, counts={_SHARE: total})
             return total
 
     def count_shares(self, job: DeletionJob, traces: Sequence[PlannedTrace]) -> int:
         with self._database.read() as db:
-            return shares.count_shares(db, self._catalog.tombstone_secret, _in_shared_projects(db, traces))
+            secret, named = self._catalog.tombstone_secret, _in_shared_projects(db, traces)
+            return shares.count_shares(db, secret, named) + run_shares.count(db, secret, named)
 
 
 def _in_shared_projects(db: Connection, traces: Sequence[PlannedTrace]) -> list[tuple[int, str]]:
     """(project_id, trace_id) of those in projects that share anything: mostly none, and then nothing is hashed."""
-    shared = set(db.scalars(select(share.c.project_id).distinct())) if traces else set()
+    tables = (share, run_share) if traces else ()
+    shared = {number for table in tables for number in db.scalars(select(table.c.project_id).distinct())}
     return [(trace.project_id, trace.trace_id) for trace in traces if trace.project_id in shared]
 
 

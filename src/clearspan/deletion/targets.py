@@ -44,7 +44,7 @@ TARGETS: Final = (
     ),
     Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
     Target("text_signature", Home.TRACES, ("text_doc", "text_slice"), "which hashed trigrams occur in the wire bytes"),
-    Target("share", Home.CATALOG, ("share",), "public links to a trace, by keyed hash"),
+    Target("share", Home.CATALOG, ("share", "run_share"), "public links to a trace, by keyed hash or sealed"),
 )
 
 EXEMPT: Final = {
@@ -67,7 +67,9 @@ CATALOG_EXEMPT: Final = {
     "instance": "the installation's own id and secret",
     "organisation": "tenants, not their traces",
     "app_user": "who may use the server, not whom traces speak of",
-    "project": "names of projects",
+    "project": "what operators call and say of their projects",
+    "annotation_config": "how an operator wants scores of one name to be read: type, bounds, categories",
+    "annotation_config_project": "which project shows which of them",
     "api_key": "digests of keys",
     "ledger_entry": "counts, states, times, keyed and salted hashes; catalog.bodies refuses free text",
     "ledger_node": "hashes of hashes of ledger entries",

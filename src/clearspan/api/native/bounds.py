@@ -31,7 +31,7 @@ class Bounds:
         """Whether a deletion lies within the key's bounds."""
         return (
             job.org_id == self.principal.org_id
-            and set(job.project_ids) <= set(self.principal.project_ids)
+            and set(job.project_ids) <= set(self.principal.known_project_ids)
             and (self.askers is None or job.requested_by in self.askers)
         )
 

@@ -91,7 +91,7 @@ async def list_deletions(request: Request) -> Response:
     bounds = await services.reads.run(bounds_of, services, principal)
     asked = DeletionQuery(
         org_id=principal.org_id,
-        project_ids=principal.project_ids,
+        project_ids=principal.known_project_ids,
         states=_states(query.get("state")),
         project_id=bounds.project_id(query["project"]) if query.get("project") else None,
         requested_by=query.get("requested_by") or None,

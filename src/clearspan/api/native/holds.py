@@ -99,6 +99,6 @@ def _permitted(services: Services, bounds: Bounds, hold_id: str) -> HoldRow:
 
 def _sees(bounds: Bounds, hold: HoldRow) -> bool:
     """As for deletions; a released hold has lost its environment with the rest, so who set it decides."""
-    if not set(hold.scope.project_ids) <= set(bounds.principal.project_ids):
+    if not set(hold.scope.project_ids) <= set(bounds.principal.known_project_ids):
         return False
     return bounds.askers is None or hold.created_by in bounds.askers
