@@ -77,6 +77,19 @@ class Settings:
         8 * 2**20, "Largest single attribute value; a span with a larger one is refused.", min=1024, unit="bytes"
     )
     span_attributes_max: int = _setting(10_000, "Most attributes of one span; a span with more is refused.", min=1)
+    attachment_bytes_max: int = _setting(
+        20 * 2**20,
+        "Largest attachment of a LangSmith run; a larger one is refused, its run is not.",
+        min=1,
+        unit="bytes",
+    )
+    attachment_link_s: int = _setting(
+        3600,
+        "Seconds that a link to an attachment, which needs no key, is good for.",
+        min=1,
+        max=604_800,
+        unit="seconds",
+    )
     nesting_depth_max: int = _setting(48, "Deepest nesting of lists and maps in an attribute.", min=1, max=64)
 
     queue_bytes_max: int = _setting(

@@ -47,19 +47,19 @@ class Received(NamedTuple):
         return ". ".join(parts)
 
 
-async def receive(request: Request, decode: Decode) -> Received:
+async def receive(request: Request, decode: Decode, origin: Origin | None = None) -> Received:
     """Take one ingest request in; returns after what it holds is durable.
 
+    Args:
+        origin: where its traces go; None: to the default project of the key.
     Raises:
         InvalidPayload, PayloadTooLarge, UnsupportedMedia, RequestTimeout: nothing was stored.
         Overloaded: the queue or the disk is full; nothing was stored, and sending it again is safe.
         NotPermitted: the key has no project to write to.
     """
     services, principal = services_of(request), principal_of(request)
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ENCODINGS:
-        raise UnsupportedMedia("Content-Encoding must be gzip, deflate, zstd or none.")
-    origin = Origin(principal.project_for_write(), principal.key_id, principal.environment)
+    encoding = encoding_of(request)
+    origin = origin or Origin(principal.project_for_write(), principal.key_id, principal.environment)
     limits = ingest_limits(services.settings)
     decoder = Decoder(origin, limits, services.prices, received_ns=services.clock.now_ns())
     with services.gateway.reserve() as reservation:
@@ -69,11 +69,23 @@ async def receive(request: Request, decode: Decode) -> Received:
             unpacked = decompress(body, encoding, limits)
             return len(unpacked), decode(unpacked, decoder)
 
-        weight = len(body) * (_PACKING if encoding not in ("", "identity") else 1)
-        unpacked_bytes, decoded = await services.gateway.decode(weight > INLINE_BYTES_MAX, work)
+        unpacked_bytes, decoded = await services.gateway.decode(is_large(body, encoding), work)
         reservation.grow_to(unpacked_bytes)
         outcomes = await services.gateway.submit(decoded.batches)
     return _count(services, decoded, outcomes)
+
+
+def encoding_of(request: Request) -> str:
+    """The request's Content-Encoding, in lower case. Raises UnsupportedMedia: one that is not among ENCODINGS."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
+        raise UnsupportedMedia("Content-Encoding must be gzip, deflate, zstd or none.")
+    return encoding
+
+
+def is_large(body: bytes, encoding: str) -> bool:
+    """Whether decoding this body would hold up other requests."""
+    return len(body) * (_PACKING if encoding not in ("", "identity") else 1) > INLINE_BYTES_MAX
 
 
 def ingest_limits(settings: Settings) -> IngestLimits:

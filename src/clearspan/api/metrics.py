@@ -90,6 +90,12 @@ class Metrics:
         )
         for outcome in ("accepted", "repeated", "rejected", "refused"):
             self.spans.labels(outcome)
+        self.rejections = Counter(
+            "clearspan_ingest_rejections",
+            "What LangSmith requests held and was not stored: runs, feedback and attachments by reason.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
         self.commit_seconds = Histogram(
             "clearspan_ingest_commit_seconds",
             "From hand-over to durable, waiting for the group included.",

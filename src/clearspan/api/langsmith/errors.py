@@ -26,6 +26,7 @@ CLASSIC_PARTS: Final = frozenset(
     {
         "runs", "sessions", "feedback", "feedback-configs", "datasets", "examples", "info", "settings", "public",
         "workspaces", "annotation-queues", "ttl-settings", "audit-logs", "platform",
+        "attachments",
     }
 )  # fmt: skip
 """First segments that belong to the dialect below its classic roots."""
@@ -81,7 +82,7 @@ def family_of_path(method: str, path: str) -> Family | None:
 def langsmith_failure(request: Request, failure: Failure, family: Family) -> Response:
     """The failure in a family's shape."""
     if family == "ingest":
-        return _json({"error": failure.message, "details": _details(failure)}, failure, failure.status)
+        return ingest_failure(failure, {"fields": list(failure.fields)})
     # Its clients know 422 for input that is wrong, and nothing of 400.
     status = 422 if failure.status == 400 else failure.status
     if family == "v2":
@@ -92,6 +93,12 @@ def langsmith_failure(request: Request, failure: Failure, family: Family) -> Res
         places = [["body", *field.split(".")] for field in failure.fields] or [["body"]]
         detail = [{"loc": place, "msg": failure.message, "type": kind} for place in places]
     return _json({"detail": detail}, failure, status)
+
+
+def ingest_failure(failure: Failure, details: dict[str, Any]) -> Response:
+    """An error of the ingest family; its `details` are JSON as text, as its clients know them."""
+    text = dump_json({"code": failure.code, **details}).decode()
+    return _json({"error": failure.message, "details": text}, failure, failure.status)
 
 
 def problem(request: Request, failure: Failure, status: int) -> Response:
@@ -105,11 +112,6 @@ def problem(request: Request, failure: Failure, status: int) -> Response:
         "remedy": _REMEDIES.get(status, ""),
     }
     return Response(dump_json(body), status_code=status, headers=failure.headers, media_type=PROBLEM_TYPE)
-
-
-def _details(failure: Failure) -> str:
-    """JSON as text: what the ingest's clients know this key to be."""
-    return dump_json({"code": failure.code, "fields": list(failure.fields)}).decode()
 
 
 def _json(body: dict[str, Any], failure: Failure, status: int) -> Response:

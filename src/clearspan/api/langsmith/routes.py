@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from clearspan.api.langsmith import attachments, ingest
 from clearspan.api.langsmith.errors import own
-from clearspan.api.routing import RestRoute, add_rest_routes, spellings
+from clearspan.api.langsmith.paths import OTEL_PATHS
+from clearspan.api.routing import RestRoute, add_plain_routes, add_rest_routes, spellings
 
-ROUTES: tuple[RestRoute, ...] = ()
+ROUTES: tuple[RestRoute, ...] = (
+    *ingest.ROUTES,
+    *attachments.ROUTES,
+)
 
 
 def add_langsmith_routes(app: FastAPI) -> None:
     """Register the dialect."""
+    add_plain_routes(app, "POST", OTEL_PATHS, ingest.export_langsmith_traces)
     add_rest_routes(app, ROUTES)
     own(app, spellings(*(path for route in ROUTES for path in (route.path, *route.aliases))))

@@ -1,0 +1,177 @@
+"""Where the runs of a request go: their traces, from what is stored, and their projects, made when they are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, cast
+
+import msgspec
+
+from clearspan.api.services import Services
+from clearspan.catalog.principal import Principal
+from clearspan.ingest.langsmith import (
+    DecodedRun,
+    DecodedRuns,
+    Placement,
+    RunSource,
+    decode_runs,
+    run_fields,
+)
+from clearspan.ingest.payload import CODEC_LANGSMITH_RUN, decode_record
+from clearspan.ingest.run_parts import RunOperation
+from clearspan.ingest.run_promotion import run_uuid
+from clearspan.model.errors import ClearspanError, InvalidInput, NotFound
+from clearspan.model.runs import run_id_of
+from clearspan.store.spans import SpanReader, SpanRow
+
+Known = dict[str, Placement | None]
+"""Run id → where that run is stored; None: nowhere."""
+
+
+class Session(NamedTuple):
+    """How a run names its project: by UUID (32 hex digits), which counts first, or by name."""
+
+    uuid: str | None = None
+    name: str | None = None
+
+
+class Projects:
+    """The projects of one request; each is looked up once."""
+
+    def __init__(self, services: Services, principal: Principal, default_name: str | None = None) -> None:
+        """
+        Args:
+            default_name: the project of runs that name none; None: the key's own default.
+        """
+        self._catalog = services.catalog
+        self._principal = principal
+        self._default = Session(None, default_name)
+        self._found: dict[Session, int | ClearspanError] = {}
+
+    def of(self, session: Session) -> int:
+        """The number of the project, made if it is named and new.
+
+        Raises:
+            NotPermitted: the key is bound to others. NotFound: there is none of that UUID. InvalidInput: no such name
+            can be.
+        Cost: about 1 µs for a name written to lately, about 0.3 ms else.
+        """
+        if session == Session():
+            session = self._default
+        found = self._found.get(session)
+        if found is None:
+            try:
+                found = self._look_up(session)
+            except ClearspanError as error:
+                found = error
+            self._found[session] = found
+        if isinstance(found, ClearspanError):
+            raise found
+        return found
+
+    def _look_up(self, session: Session) -> int:
+        if session.uuid is None:
+            return self._catalog.project_for_ingest(self._principal, session.name).id
+        try:
+            uuid = run_uuid(session.uuid, "session_id")
+        except InvalidInput as error:
+            raise InvalidInput(error.message, fields=("session_id",)) from None
+        project = self._catalog.find_project_uuid(self._principal.org_id, uuid)
+        if project is None or project.id not in self._principal.project_ids:
+            raise NotFound("There is no such project.", fields=("session_id",))
+        return project.id
+
+
+class PlacedRuns(NamedTuple):
+    """The runs of a request with what is known of where they are."""
+
+    decoded: DecodedRuns
+    known: Known
+
+
+async def place_runs(
+    services: Services,
+    principal: Principal,
+    decode: Callable[[Known], tuple[DecodedRuns, set[str]]],
+    first: tuple[DecodedRuns, set[str]],
+) -> PlacedRuns:
+    """Look up what runs do not say themselves, and decode them again with it.
+
+    Args:
+        decode: decodes with what is known, and tells which runs it would like to know more about.
+        first: what it gave with nothing known.
+    """
+    known: Known = {}
+    decoded, wanted = first
+    while wanted - known.keys():
+        known |= await _find(services, principal, wanted - known.keys())
+        decoded, wanted = decode(known)
+    return PlacedRuns(decoded, known)
+
+
+def decode_with(
+    messages: Iterable[RunOperation], source: RunSource, known: Known, more: Iterable[str] = ()
+) -> tuple[DecodedRuns, set[str]]:
+    """(the runs, the runs that should be looked up before this is final).
+
+    Args:
+        more: runs of which something else came without the run.
+    """
+    wanted: set[str] = set()
+
+    def find(run_id: str) -> Placement | None:
+        wanted.add(run_id)
+        return known.get(run_id)
+
+    decoded = decode_runs(messages, source, find)
+    here = {run.run_id for run in decoded.runs}
+    wanted |= {run_id for run_id in more if run_id not in here}
+    named = {run.trace_id for run in decoded.runs if _session_of(run) != Session()}
+    for run in decoded.runs:
+        if run.trace_id not in named:
+            wanted |= {run.run_id, run.trace_id}
+    return decoded, wanted
+
+
+def sessions_of(runs: Iterable[DecodedRun]) -> dict[str, Session]:
+    """Trace id → the project that some run of the request names for it."""
+    return {run.trace_id: _session_of(run) for run in runs if _session_of(run) != Session()}
+
+
+def project_of(run: DecodedRun, projects: Projects, sessions: dict[str, Session], known: Known) -> int:
+    """The project of one run: what it names, else what its trace's other runs name, else where it or its trace is
+    stored, else the default. Raises as Projects.of."""
+    session = _session_of(run)
+    if session == Session():
+        session = sessions.get(run.trace_id, session)
+    if session == Session():
+        for place in (known.get(run.run_id), known.get(run.trace_id)):
+            if place is not None and place.project_id is not None:
+                return place.project_id
+    return projects.of(session)
+
+
+def _session_of(run: DecodedRun) -> Session:
+    return Session(run.session_id, run.session_name)
+
+
+async def _find(services: Services, principal: Principal, run_ids: set[str]) -> Known:
+    # In a reader's thread: what is not there may take a while not to find.
+    reader = cast(SpanReader, services.reader)
+    rows = await services.reads.run(reader.find_spans, principal.scope_for_read(), sorted(run_ids))
+    found: Known = dict.fromkeys(run_ids)
+    for row in rows:
+        trace_id, span_id = row.trace.summary.trace_id, row.detail.span.span_id
+        names = {span_id, trace_id, run_id_of(trace_id, span_id, False)}
+        found |= dict.fromkeys(names & run_ids, _placement(row))
+    return found
+
+
+def _placement(row: SpanRow) -> Placement:
+    record = decode_record(row.detail.record)
+    dotted: str | None = None
+    if record.codec == CODEC_LANGSMITH_RUN:
+        raw = run_fields(record.raw).get("dotted_order")
+        value = None if raw is None else msgspec.json.decode(raw)
+        dotted = value if isinstance(value, str) else None
+    return Placement(row.trace.summary.trace_id, dotted, row.trace.project_id)
