@@ -5,8 +5,9 @@ What is planned, in which order and whether it worked is decided in clearspan.de
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import apsw
 import orjson
@@ -96,15 +97,17 @@ def _purge_traces(
 ) -> DeletionRow:
     """Purge pieces of the manifest into `counts`; the row as it is then."""
     active = holds.rows(conn)
-    left = rows_max
-    while pks := rows.next_hidden(conn, row, _PIECE_TRACES):
-        to = _purge_piece(conn, secret, row, pks, counts, active, min(left, _PIECE_ROWS), rows_max)
-        if to is not None:
-            row = row._replace(purged_to=to)
-            conn.execute("UPDATE deletion SET purged_to = ? WHERE deletion_no = ?", (to, row.deletion_no))
-        left = rows_max - counts.total()
-        if to is None or left <= 0 or is_over():
-            break
+    left, is_full = rows_max, False
+    while not is_full and (pks := rows.next_hidden(conn, row, _PIECE_TRACES)):
+        sizes, begun = _sizes(conn, pks, rows_max)  # once for several pieces: it costs as much as removing one
+        while pks and not is_full:
+            to = _purge_piece(conn, secret, row, pks, counts, active, sizes, begun, min(left, _PIECE_ROWS), rows_max)
+            if to is not None:
+                row = row._replace(purged_to=to)
+                pks = pks[bisect_right(pks, to) :]
+            left = rows_max - counts.total()
+            is_full = to is None or left <= 0 or is_over()
+    conn.execute("UPDATE deletion SET purged_to = ? WHERE deletion_no = ?", (row.purged_to, row.deletion_no))
     return row
 
 
@@ -115,16 +118,19 @@ def _purge_piece(
     pks: Sequence[int],
     counts: Counter[str],
     active: Sequence[HoldRow],
+    sizes: Mapping[int, int],
+    begun: set[int],
     rows_wanted: int,
     rows_max: int,
 ) -> int | None:
     """Move what is held to the child, and remove the first whole traces that fit; a trace larger than a whole batch
     loses a share of its rows.
 
+    Args:
+        sizes, begun: of `_sizes`, for all of `pks`.
     Returns:
         The last trace that the deletion is done with; None: none is, because a large one is in hand.
     """
-    sizes, begun = _sizes(conn, pks, rows_max)
     taken: list[int] = []
     size = 0
     for trace_pk in pks:
