@@ -100,7 +100,7 @@ class Settings:
     )
     wal_checkpoint_bytes: int = _setting(
         16 * 2**20,
-        "Size of traces.db's write-ahead log that starts a checkpoint: about 50 ms of the writer's time.",
+        "Size of traces.db's write-ahead log that starts a checkpoint, in a thread beside the writer.",
         min=2**20,
         unit="bytes",
     )

@@ -34,6 +34,7 @@ from clearspan.store.port import (
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite import erase, hiding, holds, listing, private, recount, textsearch
 from clearspan.store.sqlite.judge import Question, judge
+from clearspan.store.sqlite.log_copy import REST_BYTES
 from clearspan.store.sqlite.reader import SqliteReader
 from clearspan.store.sqlite.rows import TRACE_COLUMNS, trace_row
 from clearspan.store.sqlite.stage import StagedLine, count_keys_by_pk
@@ -43,6 +44,10 @@ LOG_EMPTY_WAIT_S = 0.5
 """How long one `settle` waits for readers that keep the write-ahead log from being emptied; it is called again."""
 LOG_EMPTY_PAUSE_S = 0.05
 """Between two tries: each may hold the writer for as long."""
+LOG_AHEAD_BYTES = 64 * 2**20
+"""How long the write-ahead log gets before a purge lets the copying of it catch up."""
+LOG_COPY_PAUSE_S = 0.01
+LOG_COPY_WAIT_S = 2.0
 CHUNK = 2_000
 """Traces that are judged and staged at a time."""
 CHUNKS_AHEAD = 4
@@ -278,6 +283,7 @@ class SqliteDeletionStore:
             return erase.leaves(conn, self._secret, deletion_id)
 
     def purge_batch(self, deletion_id: str, batch_no: int, *, rows_max: int) -> tuple[dict[str, int], bool]:
+        self._wait_for_log_copy(LOG_AHEAD_BYTES)  # a purge makes log faster than it can be copied
         answer: tuple[dict[str, int], bool] = self._writer.call("purge_batch", deletion_id, batch_no, rows_max)
         return answer
 
@@ -290,11 +296,18 @@ class SqliteDeletionStore:
         done_to: int | None = -1
         while done_to is not None:
             done_to = self._writer.call("settle_some", deletion_id, done_to, rows_max)
+        self._wait_for_log_copy(REST_BYTES)
         give_up_at = time.monotonic() + self.log_empty_wait_s
         while not self._writer.call("empty_log"):
             if time.monotonic() >= give_up_at:
                 raise Overloaded("A long read keeps the write-ahead log from being emptied.", retry_after_s=5)
             time.sleep(LOG_EMPTY_PAUSE_S)
+
+    def _wait_for_log_copy(self, start_bytes: int) -> None:
+        """Give the copying of a log longer than that the time to catch up; nobody else waits meanwhile."""
+        give_up_at = time.monotonic() + LOG_COPY_WAIT_S
+        while self._writer.call("copy_log", start_bytes) and time.monotonic() < give_up_at:
+            time.sleep(LOG_COPY_PAUSE_S)
 
     def remaining(self, deletion_id: str) -> dict[str, int | None]:
         """On a connection of its own, opened for this recount only: nothing the readers hold can colour it."""

@@ -21,6 +21,7 @@ from clearspan.store.sqlite.judge import Question
 if TYPE_CHECKING:
     from clearspan.files.disk import Reserve
     from clearspan.files.vfs import Checkpointer
+    from clearspan.store.sqlite.log_copy import LogCopy
     from clearspan.store.sqlite.writer import Writer
 
 BUSY_S_MAX = 0.03
@@ -64,7 +65,8 @@ class DeletionCalls:
     monotonic: Callable[[], float]
     _checkpointer: Checkpointer
     _reserve: Reserve
-    _log_pages: int
+    _log: LogCopy
+    _page_size: int
     _secret: bytes
     _writer: Writer
     _stage: staging.Stage | None = None
@@ -98,8 +100,15 @@ class DeletionCalls:
             outcome = self._checkpointer.checkpoint("truncate")
         self._owes_empty_log = outcome.busy  # whoever asked may have erased something
         if not outcome.busy:
-            self._log_pages = 0
+            self._log.note_empty()
         return not outcome.busy
+
+    def copy_log(self, start_bytes: int) -> bool:
+        """Let a write-ahead log longer than that be copied beside the writer; whether a pass is under way."""
+        try:
+            return self._log.pages * self._page_size > start_bytes and self._log.go_on(start_bytes)
+        except apsw.FullError:
+            return False  # whoever writes next finds room
 
     def shorten_log(self) -> None:
         """Give back the space of the write-ahead log, as far as readers and the disk allow."""

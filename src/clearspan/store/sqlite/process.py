@@ -33,6 +33,7 @@ from clearspan.store.sqlite import text_index, textsearch, wire
 from clearspan.store.sqlite.annotation_calls import AnnotationCalls
 from clearspan.store.sqlite.deletion_calls import DeletionCalls
 from clearspan.store.sqlite.deletion_rows import leftovers
+from clearspan.store.sqlite.log_copy import LogCopy
 from clearspan.store.sqlite.schema import migrate
 from clearspan.store.sqlite.writer import Writer
 
@@ -85,9 +86,9 @@ class Service(DeletionCalls, AnnotationCalls):
         self._secret = options.tombstone_secret
         self._writer = Writer(self.conn, options.tombstone_secret)
         self._commits = 0
-        self._log_pages = 0
-        self.conn.set_wal_hook(self._note_log_size)
         self._page_size = int(self.conn.pragma("page_size"))
+        self._log = LogCopy(options.path, self._checkpointer, self._page_size)
+        self.conn.set_wal_hook(self._note_log_size)
         self._folder = options.path.parent
         self._reserve = disk.Reserve(self._folder, options.reserve_bytes, floor=options.disk_free_min_bytes)
         if left := leftovers(self.conn):
@@ -97,7 +98,7 @@ class Service(DeletionCalls, AnnotationCalls):
         self.keep_reserve()
 
     def _note_log_size(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
-        self._log_pages = pages
+        self._log.note_pages(pages)
         return apsw.SQLITE_OK
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
@@ -122,13 +123,11 @@ class Service(DeletionCalls, AnnotationCalls):
 
     def checkpoint_if_long(self) -> None:
         """Keep the write-ahead log short; readers may delay it, but not for ever."""
-        size = self._log_pages * self._page_size
+        size = self._log.pages * self._page_size
         if (self._owes_empty_log and self._commits % COMMITS_A_TRY == 0) or size > 16 * self._options.checkpoint_bytes:
             self.empty_log()
-        elif size > self._options.checkpoint_bytes:
-            outcome = self._checkpointer.checkpoint("passive")
-            if outcome.checkpointed == outcome.log_pages:
-                self._log_pages = 0  # the next commit starts the log anew
+        else:
+            self._log.go_on(self._options.checkpoint_bytes)
 
     def work_when_idle(self) -> bool:
         """One bounded piece of background work; False when there is none, or no room for it."""
@@ -137,10 +136,8 @@ class Service(DeletionCalls, AnnotationCalls):
                 return True
             if self._owes_empty_log:
                 self.empty_log()
-            elif self._log_pages:
-                outcome = self._checkpointer.checkpoint("passive")
-                if outcome.checkpointed == outcome.log_pages:
-                    self._log_pages = 0
+            elif self._log.pages and not self._log.is_running():
+                self._log.finish()
             self.keep_reserve()
         return False
 
@@ -151,6 +148,7 @@ class Service(DeletionCalls, AnnotationCalls):
     def close(self) -> None:
         """Close both connections; the checkpointer last, so that it tidies the log away."""
         self.conn.close()
+        self._log.close()
         self._checkpointer.close()
 
 
