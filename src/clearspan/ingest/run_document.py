@@ -245,10 +245,8 @@ def _join(older: msgspec.Raw, newer: msgspec.Raw, joined: frozenset[str]) -> msg
         before = old.get(name)
         if before is None or bytes(before) == b"null":
             old[name] = raw
-        elif name in joined:
-            old[name] = _join(before, raw, frozenset())
         elif bytes(raw) != b"null":
-            old[name] = raw
+            old[name] = _join(before, raw, frozenset()) if name in joined else raw
     return msgspec.Raw(_encode_members(old))
 
 
