@@ -254,7 +254,7 @@ def test_a_405_names_every_method_of_the_path(wire: Wire) -> None:
     for method, path in inventory(wire):
         by_path.setdefault(concrete(path), set()).add(method)
     for path, methods in by_path.items():
-        answer = wire.send("PUT", path)
+        answer = wire.send(next(each for each in ("PUT", "DELETE", "PATCH") if each not in methods), path)
         assert answer.status_code == 405, path
         assert set(answer.headers["allow"].split(", ")) >= methods | ({"HEAD"} if "GET" in methods else set()), path
     assert wire.send("PUT", "/v1/deletions").headers["allow"] == "GET, HEAD, POST"
