@@ -132,7 +132,7 @@ def decode_runs(operations: Iterable[RunOperation], source: RunSource, find_run:
     Args:
         operations: later ones of the same run count as received later.
         find_run: where a stored run is, by normal id; asked only for messages that need it, at most once a run.
-    Cost: about 45 µs for a run of 2 KB in two messages.
+    Cost: 30 µs for a run of 2 KB in one message, 68 in two (processor time on a busy machine).
     """
     checked: list[_Checked] = []
     rejected: list[RejectedRun] = []
@@ -163,7 +163,7 @@ def decode_runs(operations: Iterable[RunOperation], source: RunSource, find_run:
 def batch_runs(
     project_id: int, runs: Iterable[DecodedRun], prices: PriceBook | None, limits: IngestLimits = DEFAULT_LIMITS
 ) -> DecodedRequest:
-    """The runs of one project as the batches that the store takes; none is rejected. About 25 µs a run of 2 KB."""
+    """The runs of one project as the batches that the store takes; none is rejected. 25 to 50 µs a run of 2 KB."""
     promoter = RunPromoter(prices)
     collector = Collector(project_id, limits.reasons)
     contexts: dict[int, SpanContext] = {}

@@ -82,7 +82,9 @@ NO_USAGE: Final = Usage()
 
 
 def promote_run(document: bytes, prices: PriceBook | None = None) -> tuple[Span, SpanContext]:
-    """The row and context of a stored run; equal documents give equal rows. Cost: about 25 µs for 2 KB.
+    """The row and context of a stored run; equal documents give equal rows. Cost: 60 to 80 µs for 2 KB.
+
+    Who promotes many at once shares one `RunPromoter`: their contexts, a third of the cost, are then read once.
 
     Args:
         prices: for runs that state tokens and no cost; None leaves those unpriced.
