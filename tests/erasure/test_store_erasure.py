@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from clearspan.files.pages import scan_database
-from clearspan.model.span import SpanContext, TraceBatch
+from clearspan.model.span import Attachment, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
+from clearspan.store.spans import PIECE_BYTES
 from clearspan.store.sqlite import fsck, text_index
 from clearspan.store.sqlite.open import SqliteStore
 from clearspan.testing.build import Built, make_batch, make_log, make_span
@@ -68,7 +69,22 @@ class Planted:
             for n in range(self.random.randint(1, 3))
         ]
         items.append(make_log(f"{trace_id}.0", at_s=at * 7.0, text=self.needle(trace_id) + self.filler()))
-        return make_batch(trace_id, items)
+        return make_batch(trace_id, items)._replace(attachments=self.files(trace_id))
+
+    def files(self, trace_id: str) -> tuple[Attachment, ...]:
+        """None for most traces, else some of 20 B to 30 KB, and now and then one of several pieces."""
+        if self.random.random() < 0.7:
+            return ()
+        size = 3 * PIECE_BYTES if self.random.random() < 0.02 else 0
+        return tuple(
+            Attachment(
+                f"{trace_id}.0",
+                self.needle(trace_id),
+                f"text/{self.needle(trace_id)}",
+                f"{self.needle(trace_id)} {self.filler()}{'.' * size} {self.needle(trace_id)}".encode(),
+            )
+            for _ in range(self.random.randint(1, 3))
+        )
 
     def late_batch(self, trace_id: str, at: int) -> TraceBatch:
         """A changed first span and one more: updates and late spans move rows about."""

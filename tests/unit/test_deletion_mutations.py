@@ -23,6 +23,7 @@ from clearspan.deletion.state import DeletionState
 from clearspan.deletion.targets import NAMES, TARGETS, Home, Target
 from clearspan.model.annotation import AnnotationTarget
 from clearspan.model.errors import NotFound
+from clearspan.model.span import Attachment
 from clearspan.store.annotations import AnnotationWrite
 from clearspan.store.sqlite import text_index
 from clearspan.store.sqlite.open import SqliteStore
@@ -50,7 +51,8 @@ def store(tmp_path: Path, catalog: Catalog) -> Iterator[SqliteStore]:
         context = with_metadata({"k": "v"}, customer_identifier="anna", session_id=session_id)
         spans = [make_span(f"s{n}", context=context, text="some words") for n in range(3)]
         batch = make_batch(trace_id, [*spans, make_log("s0", context=context)])
-        opened.writer.submit([batch], T0_NS).result()
+        file = Attachment("s0", "a file", "text/plain", b"some words")
+        opened.writer.submit([batch._replace(attachments=(file,))], T0_NS).result()
         said = make_annotation(number=number, trace_id=trace_id, span_id="s0", explanation="some words")
         of_session = make_annotation(number=10 + number, target=AnnotationTarget.SESSION, session_id=session_id)
         writes = [AnnotationWrite((1,), each) for each in (said, of_session)]

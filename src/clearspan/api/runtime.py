@@ -46,6 +46,8 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
         checkpoint_bytes=settings.wal_checkpoint_bytes,
         reserve_bytes=settings.reserve_bytes,
         disk_free_min_bytes=settings.disk_free_min_bytes,
+        is_priced=True,
+        prices_file=settings.prices_file,
     )
     store.reader.seconds_max = settings.read_seconds_max
     with ExitStack() as stack:

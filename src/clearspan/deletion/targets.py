@@ -43,6 +43,8 @@ TARGETS: Final = (
         "annotation", Home.TRACES, ("annotation",), "feedback, scores and notes, and what was said of a whole session"
     ),
     Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
+    Target("attachment", Home.TRACES, ("attachment",), "names, types, sizes and hashes of files that came with spans"),
+    Target("attachment_piece", Home.TRACES, ("attachment_piece",), "the bytes of those files, up to 1 MiB a row"),
     Target("text_signature", Home.TRACES, ("text_doc", "text_slice"), "which hashed trigrams occur in the wire bytes"),
     Target("share", Home.CATALOG, ("share", "run_share"), "public links to a trace, by keyed hash or sealed"),
 )
@@ -53,6 +55,8 @@ EXEMPT: Final = {
     "hidden": "trace_pks; a row goes with its trace",
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "purge_batch": "rows removed per target",
+    "attachment_waiting": "files whose runs have not come, so nobody knows the trace: stored with the run, dropped "
+    "if it is refused, removed after a day",
     "trace_count": "numbers of visible traces an hour; a row that has come down to 0 is removed",
     "text_erase": "trace_pks; a row goes with the trace's last sealed bits",
     "text_segment": "numbers of segments of the text index",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clearspan.ingest.pricing import PriceBook
 from clearspan.model.span import TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
@@ -21,18 +22,25 @@ from clearspan.store.annotations import (
     AnnotationRow,
     AnnotationWrite,
 )
+from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
 from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
 from clearspan.store.tombstone import tombstone_key
 
 
-class MemoryStore(DeletingMemory):
+class MemoryStore(DeletingMemory, AttachmentMemory):
     """TraceWriter, TraceReader and DeletionStore in one; safe to call from many threads."""
 
-    def __init__(self, tombstone_secret: bytes) -> None:
+    def __init__(self, tombstone_secret: bytes, prices: PriceBook | None = None) -> None:
+        """
+        Args:
+            prices: for runs whose parts come in several writes; as ingest has them.
+        """
         super().__init__(tombstone_secret)
+        self._prices = prices
         self._next_pk = 1
+        self._waiting = Waiting()
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -41,23 +49,55 @@ class MemoryStore(DeletingMemory):
             return [self._write(batch, received_ns) for batch in batches]
 
     def _write(self, batch: TraceBatch, received_ns: int) -> WriteOutcome:
+        self._waiting.sweep(received_ns)
+        if not batch.trace_id:
+            return self._write_homeless(batch, received_ns)
+        size = len(batch.spans) + len(batch.logs) + len(batch.attachments)
         deletion_id = self._tombstones.get(tombstone_key(self._secret, batch.project_id, batch.trace_id))
         if deletion_id is not None:
-            refused = len(batch.spans) + len(batch.logs)
-            self._deletions[deletion_id].late_refused += refused
-            return WriteOutcome(0, 0, refused, deletion_id)
+            self._deletions[deletion_id].late_refused += size
+            self._waiting.take(batch.project_id, [span.span_id for span in batch.spans])
+            return WriteOutcome(0, 0, size, deletion_id)
         trace_pk = self._pk_of.get((batch.project_id, batch.trace_id))
         old = self._traces.get(trace_pk) if trace_pk is not None else None
         if old is None:
             old = Trace(self._next_pk, batch.project_id, batch.trace_id, received_ns)
-        new, stored = merged(old, batch)
+        new, stored = merged(old, batch, self._prices)
+        waited = self._waiting.take(batch.project_id, new.spans)
+        if new.spans or new.logs:
+            new, kept = with_attachments(new, batch.attachments)
+            new, _ = with_attachments(new, waited)
+            stored += kept
+        else:
+            stored = self._waiting.add(batch.project_id, batch.attachments, received_ns)
+            return WriteOutcome(stored, size - stored, 0, None)
         if stored:
             self._next_pk = max(self._next_pk, new.trace_pk + 1)
             before = self._traces.get(new.trace_pk)
             self._traces[new.trace_pk] = new
             self._pk_of[new.project_id, new.trace_id] = new.trace_pk
             self._annotations.written(before, new, received_ns)
-        return WriteOutcome(stored, len(batch.spans) + len(batch.logs) - stored, 0, None)
+        return WriteOutcome(stored, size - stored, 0, None)
+
+    def _write_homeless(self, batch: TraceBatch, received_ns: int) -> WriteOutcome:
+        """Attachments of runs whose trace the sender did not name."""
+        stored = refused = 0
+        refused_by: str | None = None
+        for each in batch.attachments:
+            homes = [
+                trace
+                for trace in self._traces.values()
+                if trace.project_id == batch.project_id and each.span_id in trace.spans
+            ]
+            trace_id = max(homes, key=lambda trace: trace.trace_pk).trace_id if homes else each.span_id
+            by = self._tombstones.get(tombstone_key(self._secret, batch.project_id, trace_id))
+            if by is None and not homes:
+                stored += self._waiting.add(batch.project_id, [each], received_ns)
+                continue
+            outcome = self._write(batch._replace(trace_id=trace_id, attachments=(each,)), received_ns)
+            stored, refused = stored + outcome.stored, refused + outcome.refused
+            refused_by = refused_by or outcome.deletion_id
+        return WriteOutcome(stored, len(batch.attachments) - stored - refused, refused, refused_by)
 
     def put_annotations(self, writes: Sequence[AnnotationWrite], *, received_ns: int) -> list[AnnotationOutcome]:
         with self._lock:

@@ -8,16 +8,22 @@ from functools import cached_property
 
 from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import parse_block, records_by_id
+from clearspan.ingest.payload import BlockRecord, decode_block, decode_record, records_by_id
+from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.rollup import summarise
-from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
+from clearspan.ingest.run_fusion import Fusion, fuse_batch, may_fuse
+from clearspan.model.span import Attachment, LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Expr, conditions
 from clearspan.query.evaluate import TraceFacts, matches
 from clearspan.query.fields import FieldType
 from clearspan.store.port import TraceRow
+from clearspan.store.spans import pieces_of
 
-TARGETS = ("trace", "span", "log", "context", "metadata", "annotation", "block", "text_signature")
+TARGETS = (
+    "trace", "span", "log", "context", "metadata", "annotation", "block", "attachment", "attachment_piece",
+    "text_signature",
+)  # fmt: skip
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Trace:
     logs: dict[int, tuple[LogRecord, int]] = field(default_factory=dict)
     contexts: dict[int, SpanContext] = field(default_factory=dict)
     blocks: dict[int, Block] = field(default_factory=dict)
+    attachments: dict[tuple[str, str], Attachment] = field(default_factory=dict)  # (span_id, name) → it
 
     @cached_property
     def summary(self) -> TraceSummary:
@@ -71,6 +78,8 @@ class Trace:
             "context": len(self.contexts),
             "metadata": len(self.summary.metadata_all),
             "block": len(self.blocks),
+            "attachment": len(self.attachments),
+            "attachment_piece": sum(pieces_of(len(each.data)) for each in self.attachments.values()),
             "text_signature": len(self.blocks),
         }
 
@@ -87,21 +96,22 @@ def selected(trace: Trace, scope: Scope, where: Expr | None, window: Window) -> 
     )
 
 
-def merged(old: Trace, batch: TraceBatch) -> tuple[Trace, int]:
+def merged(old: Trace, batch: TraceBatch, prices: PriceBook | None = None) -> tuple[Trace, int]:
     """The trace with a batch laid over it by the merge law, and how many spans and logs that changed."""
+    batch, stays = _fused(old, batch, prices)
     spans, logs = dict(old.spans), dict(old.logs)
     block_no = max(old.blocks, default=-1) + 1
     stored = 0
     for span in batch.spans:
         known = spans.get(span.span_id)
-        if known is None or wins(span, known[0]):
+        if known is None or stays.get(span.span_id, wins(span, known[0])):
             spans[span.span_id] = (span, block_no)
             stored += 1
     for log in batch.logs:
         if log.log_hash not in logs:
             logs[log.log_hash] = (log, block_no)
             stored += 1
-    block = Block(records_by_id(parse_block(batch.block)))
+    block = Block(records_by_id(decode_block(batch.block)) if batch.block else {})
     rows: list[tuple[Span | LogRecord, int]] = [*spans.values(), *logs.values()]
     contexts = {**batch.contexts, **old.contexts}
     blocks = {**old.blocks, block_no: block}
@@ -114,8 +124,19 @@ def merged(old: Trace, batch: TraceBatch) -> tuple[Trace, int]:
         logs,
         {key: contexts[key] for key in {row.context_key for row, _ in rows}},
         {number: blocks[number] for number in {number for _, number in rows}},
+        old.attachments,
     )
     return new, stored
+
+
+def _fused(old: Trace, batch: TraceBatch, prices: PriceBook | None) -> Fusion:
+    """The batch with what is known of its runs, and which of them changed by that."""
+    known: dict[str, BlockRecord] = {}
+    for span in batch.spans:
+        if span.span_id in old.spans and may_fuse(span, old.spans[span.span_id][0]):
+            record = decode_record(old.blocks[old.spans[span.span_id][1]].records[span.span_id])
+            known[span.span_id] = BlockRecord(record.codec, 0, span.span_id, record.raw)
+    return fuse_batch(batch, known, prices) if known else Fusion(batch, {})
 
 
 def root_record(trace: Trace) -> tuple[bytes | None, list[bytes]]:

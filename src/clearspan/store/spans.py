@@ -45,7 +45,7 @@ class SpanPage(NamedTuple):
 class SpanStats(NamedTuple):
     """Over the spans that match; None: no span said."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     error_count: int
     pending_count: int
     streaming_count: int

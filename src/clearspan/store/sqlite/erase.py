@@ -18,7 +18,7 @@ from clearspan.store.port import DeletionProgress, HoldRow, PlannedTrace
 from clearspan.store.sqlite import annotating, holds, text_index
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite.deletion_rows import CANCELLED, HIDDEN, WAITING, DeletionRow
-from clearspan.store.sqlite.rows import block_range
+from clearspan.store.sqlite.rows import BLOCK_BITS, BLOCK_NO_MAX, block_range
 
 _IN_PKS = "IN (SELECT value FROM json_each(?))"
 
@@ -29,6 +29,7 @@ _CHILDREN = {
     "context": f"DELETE FROM context WHERE trace_pk {_IN_PKS}",
     "metadata": f"DELETE FROM metadata WHERE trace_pk {_IN_PKS}",
     "annotation": f"DELETE FROM annotation WHERE trace_pk {_IN_PKS}",
+    "attachment": f"DELETE FROM attachment WHERE trace_pk {_IN_PKS}",
 }
 
 # The next rows of one trace, by its key and how many at most; of blocks by the range of their numbers.
@@ -43,8 +44,14 @@ _PARTS = {
     "AND context_key IN (SELECT context_key FROM context WHERE trace_pk = ?1 LIMIT ?2)",
     "annotation": "DELETE FROM annotation WHERE annotation_no IN "
     "(SELECT annotation_no FROM annotation WHERE trace_pk = ?1 LIMIT ?2)",
+    "attachment_piece": "DELETE FROM attachment_piece WHERE piece_id IN "
+    "(SELECT piece_id FROM attachment_piece WHERE piece_id BETWEEN ?1 AND ?2 LIMIT ?3)",
+    "attachment": "DELETE FROM attachment WHERE trace_pk = ?1 "
+    "AND (span_id, name) IN (SELECT span_id, name FROM attachment WHERE trace_pk = ?1 LIMIT ?2)",
     "block": "DELETE FROM block WHERE block_id IN (SELECT block_id FROM block WHERE block_id BETWEEN ? AND ? LIMIT ?)",
 }
+_ROWS_AS = {"block": 4, "attachment_piece": 128}
+"""Targets by range, and how many rows one of theirs weighs: a block is some KB, a piece of an attachment 1 MiB."""
 
 _PIECE_TRACES = 200
 _PIECE_ROWS = 250
@@ -151,15 +158,18 @@ def _purge_piece(
 
 
 def _sizes(conn: apsw.Connection, pks: Sequence[int], rows_max: int) -> tuple[dict[int, int], set[int]]:
-    """About how many rows each hidden trace has (its logs, pairs and annotations are counted up to `rows_max` + 1 of
-    each), and those of which a part is gone already."""
+    """About how many rows each hidden trace has (a piece of an attachment counts as _ROWS_AS; logs, pairs,
+    annotations and attachments are counted up to `rows_max` + 1 of each), and those of which a part is gone already."""
     sizes: dict[int, int] = {}
     begun: set[int] = set()
     for trace_pk, size, is_begun in conn.execute(
         "SELECT h.trace_pk, t.span_count + 4"
         " + (SELECT count(*) FROM (SELECT 1 FROM log l WHERE l.trace_pk = h.trace_pk LIMIT ?1))"
         " + (SELECT count(*) FROM (SELECT 1 FROM metadata m WHERE m.trace_pk = h.trace_pk LIMIT ?1))"
-        " + (SELECT count(*) FROM (SELECT 1 FROM annotation a WHERE a.trace_pk = h.trace_pk LIMIT ?1)), h.begun "
+        " + (SELECT count(*) FROM (SELECT 1 FROM annotation a WHERE a.trace_pk = h.trace_pk LIMIT ?1))"
+        " + (SELECT count(*) FROM (SELECT 1 FROM attachment f WHERE f.trace_pk = h.trace_pk LIMIT ?1))"
+        f" + {_ROWS_AS['attachment_piece']} * (SELECT count(*) FROM attachment_piece p WHERE p.piece_id "
+        f"BETWEEN h.trace_pk << {BLOCK_BITS} AND h.trace_pk << {BLOCK_BITS} | {BLOCK_NO_MAX}), h.begun "
         "FROM hidden h JOIN trace t USING (trace_pk) WHERE h.trace_pk IN (SELECT value FROM json_each(?2))",
         (rows_max + 1, orjson.dumps(pks).decode()),
     ):
@@ -192,9 +202,8 @@ def _purge_part(conn: apsw.Connection, trace_pk: int, rows_max: int) -> tuple[di
     """
     conn.execute("UPDATE hidden SET begun = 1 WHERE trace_pk = ?", (trace_pk,))
     for target, sql in _PARTS.items():
-        # A block is many times the size of a row.
-        limit = max(1, rows_max // 4) if target == "block" else rows_max
-        if gone := _run(conn, sql, (*block_range(trace_pk), limit) if target == "block" else (trace_pk, limit)):
+        limit = max(1, rows_max // _ROWS_AS.get(target, 1))
+        if gone := _run(conn, sql, (*block_range(trace_pk), limit) if target in _ROWS_AS else (trace_pk, limit)):
             return {target: gone}, False
     return _purge_whole(conn, [trace_pk]), True
 
@@ -205,9 +214,10 @@ def _purge_whole(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, i
     pks = orjson.dumps(trace_pks).decode()
     annotating.bind_sessions(conn, pks)
     counts = {target: _run(conn, sql, (pks,)) for target, sql in _CHILDREN.items()}
-    counts["block"] = _run_many(
-        conn, "DELETE FROM block WHERE block_id BETWEEN ? AND ?", [block_range(pk) for pk in trace_pks]
-    )
+    ranges = [block_range(pk) for pk in trace_pks]
+    counts["block"] = _run_many(conn, "DELETE FROM block WHERE block_id BETWEEN ? AND ?", ranges)
+    sql = "DELETE FROM attachment_piece WHERE piece_id BETWEEN ? AND ?"
+    counts["attachment_piece"] = _run_many(conn, sql, ranges)
     counts["text_signature"] = _run(conn, f"DELETE FROM text_doc WHERE trace_pk {_IN_PKS}", (pks,))
     conn.execute(
         f"INSERT INTO text_erase SELECT h.deletion_no, h.trace_pk FROM hidden h WHERE h.trace_pk {_IN_PKS} "

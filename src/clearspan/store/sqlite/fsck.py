@@ -15,7 +15,7 @@ from clearspan.ingest.payload import decode_block
 from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import StoreDamaged
 from clearspan.model.span import LogRecord, Span
-from clearspan.store.sqlite import text_index
+from clearspan.store.sqlite import attachments, text_index
 from clearspan.store.sqlite.deletion_rows import CANCELLED, REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_BITS,
@@ -139,7 +139,7 @@ def check(data: Path, *, pages: bool = True) -> Report:
                 violations.append(Violation(name, found))
         violations += _traces(conn)
         violations += _counters(conn)
-        violations += [Violation(*each) for each in text_index.check(conn)]
+        violations += [Violation(*each) for each in (*text_index.check(conn), *attachments.faults(conn))]
         traces, spans, blocks = (conn.execute(f"SELECT count(*) FROM {t}").get for t in ("trace", "span", "block"))
     finally:
         conn.close()

@@ -50,9 +50,13 @@ def open_store(
     reader_cache_mib: int = 4,
     reserve_bytes: int = 0,
     disk_free_min_bytes: int = 0,
+    is_priced: bool = False,
+    prices_file: Path | None = None,
 ) -> SqliteStore:
     """Open, and if need be create, the trace store of a data directory.
 
+    Args:
+        is_priced, prices_file: as the server's own PriceBook: the writer prices runs that come in several parts.
     Raises:
         DataDirectoryLocked: another server uses the directory.
         StoreDamaged: the file is not ours or newer than this program.
@@ -70,6 +74,8 @@ def open_store(
                 writer_cache_mib,
                 reserve_bytes,
                 disk_free_min_bytes,
+                is_priced,
+                prices_file,
             ),
             keep_fds=(lock.fileno(),),
         )

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +27,11 @@ import msgspec
 from clearspan.faults import fault
 from clearspan.files import disk
 from clearspan.files.vfs import Checkpointer, create_database, open_writer
+from clearspan.ingest.pricing import PriceBook
 from clearspan.model.errors import ClearspanError, Overloaded
 from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
-from clearspan.store.sqlite import text_index, textsearch, wire
+from clearspan.store.sqlite import attachments, text_index, textsearch, wire
 from clearspan.store.sqlite.annotation_calls import AnnotationCalls
 from clearspan.store.sqlite.deletion_calls import DeletionCalls
 from clearspan.store.sqlite.deletion_rows import leftovers
@@ -64,6 +66,13 @@ class Options(NamedTuple):
     cache_mib: int
     reserve_bytes: int = 0  # of the file that a deletion on a full disk gives up; 0: none
     disk_free_min_bytes: int = 0  # with less free than this, writes are refused
+    is_priced: bool = False  # whether runs that come in parts are priced as ingest does
+    prices_file: Path | None = None  # the operator's own prices
+
+
+def _prices(options: Options) -> PriceBook | None:
+    """Read when the first run that comes in parts needs them; most writers never see one."""
+    return PriceBook(options.prices_file) if options.is_priced else None
 
 
 class Service(DeletionCalls, AnnotationCalls):
@@ -84,7 +93,7 @@ class Service(DeletionCalls, AnnotationCalls):
         textsearch.register(self.conn)
         self._options = options
         self._secret = options.tombstone_secret
-        self._writer = Writer(self.conn, options.tombstone_secret)
+        self._writer = Writer(self.conn, options.tombstone_secret, cache(lambda: _prices(options)))
         self._commits = 0
         self._page_size = int(self.conn.pragma("page_size"))
         self._log = LogCopy(options.path, self._checkpointer, self._page_size)
@@ -134,6 +143,8 @@ class Service(DeletionCalls, AnnotationCalls):
         with suppress(apsw.FullError):
             if text_index.seal_next(self.conn):
                 return True
+            if self._writer.attachments_wait:
+                attachments.sweep(self.conn, time.time_ns())
             if self._owes_empty_log:
                 self.empty_log()
             elif self._log.pages and not self._log.is_running():

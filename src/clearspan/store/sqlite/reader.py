@@ -33,6 +33,7 @@ from clearspan.store.sqlite.rows import (
     span_of,
     trace_row,
 )
+from clearspan.store.sqlite.span_finding import SpanFinding
 
 READ_S_MAX = 20.0
 STEPS_BETWEEN_LOOKS = 50_000
@@ -47,8 +48,8 @@ class _Reading:
         self.deadline = math.inf
 
 
-class SqliteReader:
-    """port.TraceReader over traces.db; safe for many threads, each of which gets its own connection."""
+class SqliteReader(SpanFinding):
+    """port.TraceReader and spans.SpanReader over traces.db; safe for many threads, each with its own connection."""
 
     def __init__(self, open_connection: Callable[[], apsw.Connection], *, seconds_max: float = READ_S_MAX) -> None:
         """

@@ -18,11 +18,15 @@ CHUNK = 2_000
 _ROWS_OF = {
     **{
         table: f"SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN {table} ON trace_pk = wanted.value"
-        for table in ("trace", "span", "log", "context", "metadata", "annotation", "hidden")
+        for table in ("trace", "span", "log", "context", "metadata", "annotation", "attachment", "hidden")
     },
     "block": (
         "SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN block "
         f"ON block_id >= wanted.value << {BLOCK_BITS} AND block_id < (wanted.value + 1) << {BLOCK_BITS}"
+    ),
+    "attachment_piece": (
+        "SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN attachment_piece "
+        f"ON piece_id >= wanted.value << {BLOCK_BITS} AND piece_id < (wanted.value + 1) << {BLOCK_BITS}"
     ),
 }
 

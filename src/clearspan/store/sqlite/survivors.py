@@ -37,6 +37,13 @@ _TARGETS = (
         "DELETE FROM block WHERE block_id IN (SELECT b.block_id FROM json_each(?) AS w CROSS JOIN block b "
         f"ON b.block_id >= w.value << {BLOCK_BITS} AND b.block_id < (w.value + 1) << {BLOCK_BITS} LIMIT ?)",
     ),
+    (
+        "attachment_piece",
+        "DELETE FROM attachment_piece WHERE piece_id IN (SELECT p.piece_id FROM json_each(?) AS w "
+        "CROSS JOIN attachment_piece p ON p.piece_id >= w.value << "
+        f"{BLOCK_BITS} AND p.piece_id < (w.value + 1) << {BLOCK_BITS} LIMIT ?)",
+    ),
+    ("attachment", _of_traces("attachment", "trace_pk", "span_id", "name")),
     ("text_signature", _of_traces("text_doc", "trace_pk", "block_no")),
 )
 """Target, and a statement that removes at most so many of its rows. The trace's own row comes after all of them."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import compress_block, unpack_block
+from clearspan.ingest.payload import BlockRecord, compress_block, decode_block, unpack_block
+from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.rollup import summarise
+from clearspan.ingest.run_fusion import Fusion, fuse_batch, may_fuse
 from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import WriteOutcome
-from clearspan.store.sqlite import annotating, text_index
+from clearspan.store.sqlite import annotating, attachments, text_index
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_NO_MAX,
@@ -59,6 +61,13 @@ _ADD_COUNT = (
 _DROP_EMPTY_COUNT = "DELETE FROM trace_count WHERE project_id = ? AND hour = ? AND environment = ? AND traces = 0"
 
 
+_NOTHING = WriteOutcome(0, 0, 0, None)
+
+
+def _size(batch: TraceBatch) -> int:
+    return len(batch.spans) + len(batch.logs) + len(batch.attachments)
+
+
 @dataclass(slots=True)
 class _Trace:
     """One trace while a transaction works on it: what the store had, and what the batches add."""
@@ -87,19 +96,24 @@ class _Trace:
 class Writer:
     """The one writer of traces.db. Not thread-safe: its owner calls it from one thread (store/sqlite/process.py)."""
 
-    def __init__(self, conn: apsw.Connection, tombstone_secret: bytes) -> None:
+    def __init__(
+        self, conn: apsw.Connection, tombstone_secret: bytes, prices: Callable[[], PriceBook | None] = lambda: None
+    ) -> None:
         """
         Args:
             conn: a migrated database, opened with files.vfs.open_writer; the writer owns its transactions.
+            prices: what runs cost whose parts come in several writes; asked for when there is the first such run.
         """
         self.conn = conn
         self._secret = tombstone_secret
+        self._prices = prices
         self._next_pk = self._reserved_pk = self._read_int("SELECT value FROM store_fact WHERE name = 'next_trace_pk'")
         self.touched: set[int] | None = None
         """Collects the traces that writes change, while somebody wants to know (store/sqlite/stage.py)."""
         self.tombstones_exist = bool(self._read_int("SELECT EXISTS (SELECT 1 FROM tombstone)"))
         self.annotations_wait = annotating.any_waiting(conn)
         """Whether annotations may wait for what is written."""
+        self.attachments_wait = attachments.any_waiting(conn)
 
     def write(self, batches: Sequence[TraceBatch], *, received_ns: int) -> list[WriteOutcome]:
         """Store all batches in one durable transaction; see store/port.py for what must hold.
@@ -107,29 +121,41 @@ class Writer:
         Cost: about 60 µs a span for new traces, signature included; a batch for a known one reads its rows again.
         """
         by_trace: dict[tuple[int, str], list[int]] = {}
+        homeless: list[int] = []
         for at, batch in enumerate(batches):
+            if not batch.trace_id:
+                homeless.append(at)
+                continue
             by_trace.setdefault((batch.project_id, batch.trace_id), []).append(at)
         outcomes: list[WriteOutcome | None] = [None] * len(batches)
         work: list[_Trace] = []
+        with_files: list[tuple[_Trace, int]] = []
         tombstones_existed = self.tombstones_exist
         pk_state = self._next_pk, self._reserved_pk
         try:
             with self.conn:
+                if self.attachments_wait:
+                    attachments.sweep(self.conn, received_ns)
+                for at in homeless:
+                    outcomes[at] = self._write_homeless(batches[at], received_ns)
                 for (project_id, trace_id), positions in by_trace.items():
                     if refused_by := self._refuse(project_id, trace_id, [batches[at] for at in positions]):
                         for at in positions:
-                            count = len(batches[at].spans) + len(batches[at].logs)
-                            outcomes[at] = WriteOutcome(0, 0, count, refused_by)
+                            outcomes[at] = WriteOutcome(0, 0, _size(batches[at]), refused_by)
                         continue
                     trace = self._load(project_id, trace_id, received_ns)
                     for at in positions:
-                        outcomes[at] = _merge_batch(trace, batches[at])
+                        outcomes[at] = _merge_batch(trace, *self._fuse(trace, batches[at]))
                     if trace.is_dirty:
                         work.append(trace)
+                    with_files += [(trace, at) for at in positions if batches[at].attachments]
                 self._store(work)
+                if with_files or self.attachments_wait:
+                    self._store_attachments(work, with_files, batches, outcomes, received_ns)
                 self._settle_annotations(work, received_ns)
         except BaseException:
             self.tombstones_exist = tombstones_existed
+            self.attachments_wait = True  # what was claimed waits again; the next write looks
             self._next_pk, self._reserved_pk = pk_state
             raise
         if self.touched is not None:
@@ -151,11 +177,53 @@ class Writer:
         ).fetchone()
         if row is None:
             return None
-        refused = sum(len(batch.spans) + len(batch.logs) for batch in batches)
+        refused = sum(map(_size, batches))
+        if self.attachments_wait:
+            ids = [span.span_id for batch in batches for span in batch.spans]
+            attachments.drop_waiting(self.conn, project_id, ids)
         self.conn.execute(
             "UPDATE deletion SET late_refused = late_refused + ? WHERE deletion_no = ?", (refused, row[0])
         )
         return str(row[1])
+
+    def _write_homeless(self, batch: TraceBatch, received_ns: int) -> WriteOutcome:
+        """Attachments of runs whose trace the sender did not name: to the trace that has the run, or they wait."""
+        stored = refused = 0
+        refused_by: str | None = None
+        for each in batch.attachments:
+            home = attachments.home_of(self.conn, batch.project_id, each.span_id)
+            trace_id = each.span_id if home is None else home[1]  # a root is named as its trace
+            if by := self._refuse(batch.project_id, trace_id, [batch._replace(attachments=(each,))]):
+                refused, refused_by = refused + 1, by
+            elif home is None:
+                stored += attachments.wait(self.conn, batch.project_id, [each], received_ns)
+                self.attachments_wait = True
+            else:
+                stored += attachments.put(self.conn, home[0], [each])
+        return WriteOutcome(stored, len(batch.attachments) - stored - refused, refused, refused_by)
+
+    def _store_attachments(
+        self,
+        work: Sequence[_Trace],
+        with_files: Sequence[tuple[_Trace, int]],
+        batches: Sequence[TraceBatch],
+        outcomes: list[WriteOutcome | None],
+        received_ns: int,
+    ) -> None:
+        """What came with the batches, each in its outcome, and what waited for their runs."""
+        for trace, at in with_files:
+            given, outcome = batches[at].attachments, outcomes[at] or _NOTHING
+            if trace.is_dirty or trace.old_row is not None:
+                stored = attachments.put(self.conn, trace.trace_pk, given)
+            else:
+                stored = attachments.wait(self.conn, trace.project_id, given, received_ns)
+                self.attachments_wait = True
+            repeated = outcome.repeated + len(given) - stored
+            outcomes[at] = outcome._replace(stored=outcome.stored + stored, repeated=repeated)
+        if self.attachments_wait:
+            for trace in work:
+                attachments.claim(self.conn, trace.project_id, trace.trace_pk, trace.dirty_spans)
+            self.attachments_wait = attachments.any_waiting(self.conn)
 
     def _new_pk(self) -> int:
         if self._next_pk >= self._reserved_pk:
@@ -171,6 +239,26 @@ class Writer:
         if row is None:
             return _Trace(self._new_pk(), project_id, trace_id, received_ns)
         return _load_narrow(self.conn, row)
+
+    def _fuse(self, trace: _Trace, batch: TraceBatch) -> Fusion:
+        """The batch with what is known of its runs. Nearly every batch is new to its trace and has no such span."""
+        rivals: dict[int, list[str]] = {}
+        if trace.spans:
+            for span in batch.spans:
+                known = trace.spans.get(span.span_id)
+                if known is not None and may_fuse(span, known[0]):
+                    rivals.setdefault(known[1], []).append(span.span_id)
+        if not rivals:
+            return Fusion(batch, {})
+        records: dict[str, BlockRecord] = {}
+        first = block_range(trace.trace_pk)[0]
+        for block_no, span_ids in rivals.items():
+            data = trace.blocks.get(block_no)
+            if data is None:
+                data = self.conn.execute("SELECT data FROM block WHERE block_id = ?", (first + block_no,)).get
+            by_id = {record.id: record for record in decode_block(data).records}
+            records.update((span_id, by_id[span_id]) for span_id in span_ids)
+        return fuse_batch(batch, records, self._prices())
 
     def _store(self, work: Sequence[_Trace]) -> None:
         conn = self.conn
@@ -238,6 +326,9 @@ class Writer:
         if dead_blocks:
             first = block_range(trace.trace_pk)[0]
             self.conn.executemany("DELETE FROM block WHERE block_id = ?", [(first + no,) for no in dead_blocks])
+            self.conn.executemany(
+                "DELETE FROM text_doc WHERE trace_pk = ? AND block_no = ?", [(trace.trace_pk, no) for no in dead_blocks]
+            )
         dead_contexts = trace.stored_contexts - live_contexts
         if dead_contexts:
             self.conn.executemany(
@@ -269,8 +360,12 @@ def _load_narrow(conn: apsw.Connection, row: tuple[Any, ...]) -> _Trace:
     return trace
 
 
-def _merge_batch(trace: _Trace, batch: TraceBatch) -> WriteOutcome:
-    """Lay a batch over the trace by the merge law; its block is kept only if something of it was."""
+def _merge_batch(trace: _Trace, batch: TraceBatch, stays: Mapping[str, bool]) -> WriteOutcome:
+    """Lay a batch over the trace by the merge law; its block is kept only if something of it was.
+
+    Args:
+        stays: what `_fuse` has decided already.
+    """
     block_no = trace.next_block_no
     if block_no > BLOCK_NO_MAX:
         raise Overloaded("a trace may not arrive in more than a million pieces", retry_after_s=3600)
@@ -278,7 +373,7 @@ def _merge_batch(trace: _Trace, batch: TraceBatch) -> WriteOutcome:
     stored = repeated = 0
     for span in batch.spans:
         old = trace.spans.get(span.span_id)
-        if old is not None and not wins(span, old[0]):
+        if old is not None and not stays.get(span.span_id, wins(span, old[0])):
             repeated += 1
             continue
         superseded = superseded or old is not None
