@@ -167,13 +167,18 @@ def test_of_two_overlapping_deletions_each_trace_is_counted_once(
 
 
 def race(seed: int) -> Counter[str]:
-    """One trace is written by three threads while it is deleted; afterwards it is gone for good."""
+    """One trace is written by three threads while it is deleted; afterwards it is gone for good.
+
+    The deletion begins after a random share of the writes, so that it meets them early, midway and late whatever the
+    machine's scheduler prefers.
+    """
     rng = random.Random(seed)
     made = world()
     store = made[0]
     store.write([make_batch("t", [make_span("first")])], received_ns=T0_NS)
     outcomes: list[Counter[str]] = []
     gate = threading.Barrier(4)
+    under_way = threading.Semaphore(0)
 
     def keep_writing(worker: int, count: int) -> None:
         tally: Counter[str] = Counter()
@@ -182,6 +187,7 @@ def race(seed: int) -> Counter[str]:
             span = make_span(f"w{worker}.{n}", start_s=n)
             (outcome,) = store.write([make_batch("t", [span])], received_ns=T0_NS)
             tally.update(stored=outcome.stored, refused=outcome.refused)
+            under_way.release()
         outcomes.append(tally)
 
     counts = [rng.randint(1, 30) for _ in range(3)]
@@ -190,6 +196,8 @@ def race(seed: int) -> Counter[str]:
         thread.start()
     deleter = deleter_of(made, rows_max=rng.randint(1, 50))
     gate.wait()
+    for _ in range(rng.randint(0, sum(counts))):
+        under_way.acquire()
     result = deleter.delete(DeletionRequest(1, "key_1", "test", Scope((1,)), ByIds(("t",))))
     for thread in threads:
         thread.join()
