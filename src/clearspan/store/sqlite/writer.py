@@ -119,6 +119,7 @@ class Writer:
         """Store all batches in one durable transaction; see store/port.py for what must hold.
 
         Cost: about 60 µs a span for new traces, signature included; a batch for a known one reads its rows again.
+        A run that comes in parts costs 220 µs for each part after the first.
         """
         by_trace: dict[tuple[int, str], list[int]] = {}
         homeless: list[int] = []
