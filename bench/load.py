@@ -28,6 +28,7 @@ from bench.client import Address, Response, ResponseParser, render_request
 from bench.generate import Body, Generator, Plan
 
 WINDOW_SPANS = 1_000_000
+PROTOBUF = "application/x-protobuf"
 
 
 @dataclass
@@ -112,21 +113,23 @@ async def drive(
     clients: int = 4,
     compress: bool = False,
     path: str = "/v1/traces",
+    content_type: str = PROTOBUF,
     deadline_s: float | None = None,
     on_ack: Callable[[int], None] = lambda spans: None,
 ) -> LoadResult:
     """Send all bodies, in order of their start, over `clients` connections.
 
     Args:
+        content_type: other than protobuf: an answer of 202, in JSON, whose `rejected_count` says what was left out.
         compress: send `content-encoding: gzip` (level 1; the work is the driver's and counted as its CPU time).
         deadline_s: stop taking new bodies after so many seconds, as SIGTERM does; those under way are finished.
         on_ack: called with the number of spans of each acknowledged body.
     Raises:
-        LoadFailed: an answer other than 200, 429 and 503.
+        LoadFailed: an answer other than 200, 202, 429 and 503.
     """
     result = LoadResult()
     queue = iter(bodies)
-    headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if compress else {})
+    headers = {"content-type": content_type} | ({"content-encoding": "gzip"} if compress else {})
     began, cpu = time.perf_counter(), time.process_time()
     window = [0, began]
     stopped = asyncio.Event()
@@ -142,9 +145,11 @@ async def drive(
                 result.waits += 1
                 await asyncio.sleep(float(response.headers.get("retry-after", "0.1")))
             now = time.perf_counter()
-            if response.status != 200:
+            if response.status not in (200, 202):
                 raise LoadFailed(f"{response.status} {response.body[:300]!r}")
-            if response.body:
+            if content_type != PROTOBUF:
+                result.rejected_spans += response.json().get("rejected_count", 0)
+            elif response.body:
                 answer = ExportTraceServiceResponse.FromString(response.body)
                 result.rejected_spans += answer.partial_success.rejected_spans
             result.ack_ms.append((now - sent) * 1e3)

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from bench import phases, report
 from bench.generate import Generator, Plan, compressibility
+from bench.langsmith import langsmith
 from bench.large_delete import large_delete
 from bench.load import LoadResult
 from bench.phases import Run
@@ -85,6 +86,7 @@ def _phases(run: Run, options: argparse.Namespace, facts: dict[str, Any]) -> Non
     phase("lists", lambda: phases.lists(run))
     phase("text", lambda: phases.text_search(run))
     phase("small", lambda: phases.small_requests(run))
+    phase("langsmith", lambda: langsmith(run))
     phase("busy", lambda: phases.lists_during_ingest(run, options.busy_seconds))
     phase("deletes", lambda: phases.deletes(run))
     phase("large", lambda: large_delete(run))
@@ -151,7 +153,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="data directory (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep a temporary data directory")
     parser.add_argument("--skip-ingest", action="store_true", help="measure the store already in --data")
-    parser.add_argument("--only", help="of reads,lists,text,small,busy,deletes,large: only these, after ingest")
+    parser.add_argument(
+        "--only", help="of reads,lists,text,small,langsmith,busy,deletes,large: only these, after ingest"
+    )
     parser.add_argument("--json", type=Path, default=OUT / "results.json")
     return parser.parse_args()
 
