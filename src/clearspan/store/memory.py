@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clearspan.ingest.pricing import PriceBook
+from clearspan.model.annotation import Annotation
 from clearspan.model.span import TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.evaluate import order_key
 from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store import memory_spans
 from clearspan.store.annotations import (
     AnnotationChange,
     AnnotationFigures,
@@ -26,6 +28,7 @@ from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_a
 from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
+from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.tombstone import tombstone_key
 
 
@@ -182,3 +185,25 @@ class MemoryStore(DeletingMemory, AttachmentMemory):
     def annotation_figures(self) -> AnnotationFigures:
         with self._lock:
             return self._annotations.figures()
+
+    def list_spans(
+        self,
+        scope: Scope,
+        where: Expr | None,
+        window: Window,
+        *,
+        order: SpanOrder = SpanOrder.START_DESC,
+        after: SpanPosition | None = None,
+        limit: int,
+        records: bool = True,
+    ) -> SpanPage:
+        with self._lock:
+            return memory_spans.list_spans(self._told(), scope, where, window, order, after, limit, records)
+
+    def span_stats(self, scope: Scope, where: Expr | None, window: Window) -> SpanStats:
+        with self._lock:
+            return memory_spans.span_stats(self._told(), scope, where, window)
+
+    def _told(self) -> list[tuple[Trace, list[Annotation]]]:
+        """Every visible trace with its annotations."""
+        return [(each, self._said_of(pk)) for pk, each in self._traces.items() if self._is_visible(pk)]

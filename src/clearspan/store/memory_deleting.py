@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+from clearspan.model.annotation import Annotation
 from clearspan.model.errors import Conflict
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaf
@@ -81,8 +82,12 @@ class DeletingMemory:
 
     def _matching(self, scope: Scope, where: Expr | None, window: Window) -> Iterator[Trace]:
         for trace in self._traces.values():
-            if self._is_visible(trace.trace_pk) and selected(trace, scope, where, window):
+            said = self._said_of(trace.trace_pk)
+            if self._is_visible(trace.trace_pk) and selected(trace, scope, where, window, said):
                 yield trace
+
+    def _said_of(self, trace_pk: int) -> list[Annotation]:
+        return [row.annotation for row in self._annotations.by_traces([trace_pk]).get(trace_pk, [])]
 
     # -- planning ---------------------------------------------------------------------------------------------
 
@@ -191,7 +196,9 @@ class DeletingMemory:
             is_mine = bool(mine) and self._hidden.get(line.trace_pk) == mine
             if not is_mine and not self._is_visible(line.trace_pk):
                 judged.absent += 1
-            elif not is_mine and not selected(self._traces[line.trace_pk], scope, where, window):
+            elif not is_mine and not selected(
+                self._traces[line.trace_pk], scope, where, window, self._said_of(line.trace_pk)
+            ):
                 judged.no_longer_matching += 1
             else:
                 (judged.held if self._is_held(line.trace_pk) else judged.hit).append(line)
@@ -401,7 +408,7 @@ class DeletingMemory:
         return (
             hold.released_ns is None
             and (hold.trace_ids is None or trace.trace_id in hold.trace_ids)
-            and selected(trace, hold.scope, hold.where, hold.window)
+            and selected(trace, hold.scope, hold.where, hold.window, self._said_of(trace.trace_pk))
         )
 
     def _holds_on(self, trace_pk: int) -> Iterator[HoldRow]:

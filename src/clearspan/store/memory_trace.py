@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,11 +12,13 @@ from clearspan.ingest.payload import BlockRecord, decode_block, decode_record, r
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.rollup import summarise
 from clearspan.ingest.run_fusion import Fusion, fuse_batch, may_fuse
+from clearspan.model.annotation import Annotation
 from clearspan.model.span import Attachment, LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Expr, conditions
 from clearspan.query.evaluate import TraceFacts, matches
 from clearspan.query.fields import FieldType
+from clearspan.store.memory_details import details_of, looks_into_spans
 from clearspan.store.port import TraceRow
 from clearspan.store.spans import pieces_of
 
@@ -56,11 +58,16 @@ class Trace:
     def row(self) -> TraceRow:
         return TraceRow(self.trace_pk, self.project_id, self.received_ns, self.summary)
 
-    def facts(self, where: Expr) -> TraceFacts:
-        """What `where` may ask of the trace; text is decoded only for a search."""
+    def facts(self, where: Expr, said: Sequence[Annotation] = ()) -> TraceFacts:
+        """What `where` may ask of the trace; text is decoded only for a search.
+
+        Args:
+            said: the trace's annotations.
+        """
         searches = any(condition.field.type is FieldType.SEARCH for condition in conditions(where))
         texts = [searchable_text(record) for record in self.live_records()] if searches else []
-        return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts)
+        details = details_of(self, said, where) if looks_into_spans(where) else []
+        return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts, details)
 
     def live_records(self) -> Iterator[bytes]:
         """The wire records that some row still stands for."""
@@ -84,15 +91,17 @@ class Trace:
         }
 
 
-def selected(trace: Trace, scope: Scope, where: Expr | None, window: Window) -> bool:
-    """Whether scope, window and filter all let a trace through."""
+def selected(
+    trace: Trace, scope: Scope, where: Expr | None, window: Window, said: Sequence[Annotation] = ()
+) -> bool:
+    """Whether scope, window and filter all let a trace through; `said` are its annotations."""
     summary = trace.summary
     return (
         trace.project_id in scope.project_ids
         and (scope.environment is None or summary.environment == scope.environment)
         and (window.start_ns is None or summary.start_ns >= window.start_ns)
         and (window.end_ns is None or summary.start_ns < window.end_ns)
-        and (where is None or matches(where, trace.facts(where)))
+        and (where is None or matches(where, trace.facts(where, said)))
     )
 
 

@@ -22,6 +22,7 @@ from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
 from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
+from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.sqlite import annotation_listing, select, textsearch
 from clearspan.store.sqlite.listing import Listing
 from clearspan.store.sqlite.rows import (
@@ -34,6 +35,7 @@ from clearspan.store.sqlite.rows import (
     trace_row,
 )
 from clearspan.store.sqlite.span_finding import SpanFinding
+from clearspan.store.sqlite.span_listing import SpanListing
 
 READ_S_MAX = 20.0
 STEPS_BETWEEN_LOOKS = 50_000
@@ -161,6 +163,34 @@ class SqliteReader(SpanFinding):
             textsearch.searching(conn, unlimited=unlimited, check=check) as search,
         ):
             yield Listing(conn, scope, where, window, search), conn, search
+
+    def list_spans(
+        self,
+        scope: Scope,
+        where: Expr | None,
+        window: Window,
+        *,
+        order: SpanOrder = SpanOrder.START_DESC,
+        after: SpanPosition | None = None,
+        limit: int,
+        records: bool = True,
+    ) -> SpanPage:
+        """See spans.SpanReader.list_spans."""
+        with self._span_listing(scope, where, window) as listing:
+            return listing.page(order, after, limit, records=records)
+
+    def span_stats(self, scope: Scope, where: Expr | None, window: Window) -> SpanStats:
+        """See spans.SpanReader.span_stats."""
+        with self._span_listing(scope, where, window) as listing:
+            return listing.stats()
+
+    @contextmanager
+    def _span_listing(self, scope: Scope, where: Expr | None, window: Window) -> Iterator[SpanListing]:
+        with (
+            self._limited() as (conn, check),
+            textsearch.searching(conn, unlimited=True, check=check) as search,
+        ):
+            yield SpanListing(conn, scope, where, window, search, check)
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:
         with self._limited() as (conn, _):
