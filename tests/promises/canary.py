@@ -20,6 +20,7 @@ from clearspan.testing.wire import SECOND_NS, Wire, iso
 
 NEEDLE = re.compile(r"ndl[0-9a-f]{24}")
 UUID_HEX = re.compile(r"[0-9a-f]{32}")
+UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 NO_NEEDLE: Final = {
     "environment": "a deployment's name, given by the key",
@@ -31,6 +32,12 @@ NO_NEEDLE: Final = {
     "root_span_unique_id": "is the root's span id",
 }
 """Text fields without a needle of their own, and why."""
+
+
+def named_in(text: str) -> set[str]:
+    """Every needle and every UUID in a text, these without their dashes."""
+    uuids = (each.replace("-", "") for each in UUID_TEXT.findall(text))
+    return {*NEEDLE.findall(text), *UUID_HEX.findall(text), *uuids}
 
 
 @dataclass
@@ -45,7 +52,7 @@ class Planted:
 
     def hits(self, text: str, asked: Set[str] = frozenset()) -> int:
         """How many needles or trace ids a text shows, apart from those that were asked with."""
-        words = {*NEEDLE.findall(text), *UUID_HEX.findall(text)} - asked
+        words = named_in(text) - asked
         return len(words & (self.needles | set(self.trace_ids)))
 
 
@@ -148,7 +155,7 @@ class Question(NamedTuple):
     def words(self) -> set[str]:
         """What the question itself names: an answer that repeats it shows nothing."""
         text = f"{self.query} {self.body} {self.path}"
-        return {*NEEDLE.findall(text), *UUID_HEX.findall(text)}
+        return named_in(text)
 
 
 class Canary(NamedTuple):
@@ -232,6 +239,22 @@ def _hold(_: Wire, __: Planted) -> Iterator[Question]:
     yield Question(path={"hold_id": "hold_unknown"})
 
 
+def _session(wire: Wire, _: Planted) -> Iterator[Question]:
+    default = wire.catalog.find_project(wire.catalog.first_org.id, "default")
+    assert default is not None
+    yield Question("?include_stats=true&k=100", path={"session_id": default.uuid})
+
+
+def _sessions(_: Wire, planted: Planted) -> Iterator[Question]:
+    for query in ("", "?include_stats=true", f"?name_contains={planted.customer}", "?kind=EVALUATOR"):
+        yield Question(query)
+
+
+def _runs(_: Wire, planted: Planted) -> Iterator[Question]:
+    for trace_id in planted.trace_ids:
+        yield Question(path={"run_id": trace_id})
+
+
 _QUIET: Final = Canary(_once, shows=False)
 _ONE: Final = Canary(_deletion, shows=False)
 _PROOF: Final = Canary(_proofs, shows=False)
@@ -255,6 +278,18 @@ CANARIES: Final[dict[str, Canary]] = {
     "get_inclusion": _PROOF,
     "get_consistency": _PROOF,
     "get_keys": _QUIET,
+    "server_info": _QUIET,
+    "workspace_settings": _QUIET,
+    "list_workspaces": _QUIET,
+    "list_sessions": Canary(_sessions, shows=False),
+    "list_sessions_v2": Canary(_sessions, shows=False),
+    "resolve_session": Canary(_sessions, shows=False),
+    "read_session": Canary(_session, counts=("run_count",)),
+    "read_session_v2": Canary(_session, shows=False),
+    "session_metadata": Canary(_session),
+    "read_run_share": Canary(_runs, shows=False),
+    "list_shared": Canary(_once),
+    "list_feedback_configs": _QUIET,
     "index": _QUIET,
     "health": _QUIET,
     "readiness": _QUIET,
@@ -274,6 +309,16 @@ WRITES: Final = {
     "create_hold": "answers with what it was asked with, and with counts",
     "release_hold": "answers with the hold",
     "erase_private": "answers with a number",
+    "delete_session": "deletes; answers with counts alone",
+    "delete_sessions": "deletes; answers with counts alone",
+    "share_run": "answers with the id and token it was asked with",
+    "unshare_run": "answers with a sentence",
+    "share_run_v2": "answers with a token",
+    "unshare_run_v2": "answers with nothing",
+    "unshare_all": "answers with a number",
+    "create_feedback_config": "answers with what it was asked with",
+    "update_feedback_config": "answers with the config",
+    "delete_feedback_config": "answers with nothing",
 }
 """Routes other than GET that show nothing of a trace, and why. Ingest is known by its permission."""
 

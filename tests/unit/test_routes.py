@@ -35,7 +35,7 @@ NATIVE_PATHS = (
     *(f"/v1/ledger/{part}" for part in ("entries", "head", "inclusion", "consistency", "keys")),
     "/v1/ledger/entries/{seq}/private",
 )  # fmt: skip
-LANGSMITH_OPEN = frozenset({"/api/v1/attachments/{token}"})
+LANGSMITH_OPEN = frozenset({"/api/v1/attachments/{token}", "/api/v1/info"})
 """Canonical paths of the LangSmith dialect that need no key."""
 SYSTEM_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 OPEN = {Permission.PUBLIC, Permission.NONE_NEEDED}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from clearspan.api.langsmith import attachments, ingest
+from clearspan.api.langsmith import attachments, configs, info, ingest, sessions, sessions_v2, shares
 from clearspan.api.langsmith.errors import own
 from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.api.routing import RestRoute, add_plain_routes, add_rest_routes, spellings
@@ -16,6 +16,11 @@ from clearspan.api.routing import RestRoute, add_plain_routes, add_rest_routes, 
 ROUTES: tuple[RestRoute, ...] = (
     *ingest.ROUTES,
     *attachments.ROUTES,
+    *info.ROUTES,
+    *sessions.ROUTES,
+    *sessions_v2.ROUTES,
+    *shares.ROUTES,
+    *configs.ROUTES,
 )
 
 
