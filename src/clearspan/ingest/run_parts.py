@@ -216,9 +216,13 @@ def _add_run(
 
 def _fields(raw: bytes) -> dict[str, bytes]:
     try:
-        return {name: bytes(value) for name, value in _object.decode(check_json(raw)).items()}
+        if not raw.isascii():
+            raw.decode()
+        return {name: bytes(value) for name, value in _object.decode(raw).items()}
     except msgspec.ValidationError as error:
         raise InvalidPayload("a run must be a JSON object") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidPayload("not valid JSON") from error
 
 
 def _decode_text(raw: bytes) -> str:
