@@ -13,6 +13,7 @@ from clearspan.model.errors import Conflict
 from clearspan.model.span import SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.store.annotations import (
+    NEW_PROJECTS,
     AnnotationChange,
     AnnotationFigures,
     AnnotationOutcome,
@@ -268,6 +269,22 @@ def test_what_is_attached_meets_its_own_key(stores: Stores) -> None:
     put(stores, on_trace(number=8, score=1.0, at_s=5), projects=(3,))
     assert [each.score for each in listed(stores, AnnotationQuery(targets=(T.TRACE,)), Scope((2, 3)))] == [1.0]
     assert stores.annotations.annotation_figures().waiting == 0
+
+
+def test_what_waits_for_new_projects_finds_its_target_in_them(stores: Stores) -> None:
+    put(stores, on_span(), projects=(1, NEW_PROJECTS))
+    put(stores, on_span("u.0", "u", number=2), projects=(1, NEW_PROJECTS))
+    put(stores, on_span("v.0", "v", number=7), projects=(1,))
+    write(stores, project_id=2)
+    write(stores, "v", project_id=2)
+    assert listed(stores) == []
+    assert stores.annotating.widen_waiting((3, 4)) == 0, "another organisation's"
+    assert stores.annotating.widen_waiting((1, 2)) == 2
+    assert ids(stores, scope=TWO) == [1]
+    assert stores.annotating.widen_waiting((1, 2)) == 0
+    write(stores, "u", project_id=2)
+    assert ids(stores, scope=TWO) == [1, 2]
+    assert stores.annotations.annotation_figures().waiting == 1
 
 
 def test_what_waits_in_vain_expires_and_is_counted(stores: Stores) -> None:

@@ -14,7 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from clearspan.api.app import build_routes
 from clearspan.api.auth import Permission, route_permissions
+from clearspan.model.annotation import AnnotationTarget
+from clearspan.model.trace import Scope
 from clearspan.query.fields import FIELDS, METADATA, FieldType
+from clearspan.store.annotations import AnnotationWrite
+from clearspan.testing.build import make_annotation
 from clearspan.testing.needles import needle_of
 from clearspan.testing.wire import SECOND_NS, Wire, iso
 
@@ -48,6 +52,7 @@ class Planted:
     trace_ids: list[str] = field(default_factory=list)
     needles: set[str] = field(default_factory=set)
     by_field: dict[str, str] = field(default_factory=dict)
+    annotation_ids: list[str] = field(default_factory=list)
     deletion_id: str = "del_unknown"
 
     def hits(self, text: str, asked: Set[str] = frozenset()) -> int:
@@ -69,6 +74,7 @@ def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
     while len(planted.needles) < needle_count:
         _plant_respan(wire, planted, needle)
         _plant_otlp(wire, planted, needle, rng)
+        _plant_annotations(wire, planted, needle, rng)
     planted.by_field["customer_identifier"] = planted.customer
     return planted
 
@@ -143,6 +149,32 @@ def _plant_otlp(wire: Wire, planted: Planted, needle: Callable[[], str], rng: ra
         answer = wire.post(path, body)
         assert (answer.status_code, answer.json()) == (200, {}), answer.text
     planted.trace_ids.append(trace_id)
+
+
+def _plant_annotations(wire: Wire, planted: Planted, needle: Callable[[], str], rng: random.Random) -> None:
+    """What is said of the two last traces, of a span of theirs, of their sessions, and of a span that never comes."""
+    project = wire.catalog.find_project(wire.catalog.first_org.id, "default")
+    assert project is not None
+    for trace_id in planted.trace_ids[-2:]:
+        detail = wire.services.reader.get_trace(Scope((project.id,)), trace_id)
+        assert detail is not None
+        targets: tuple[tuple[AnnotationTarget, dict[str, Any]], ...] = (
+            (AnnotationTarget.SPAN, {"trace_id": trace_id, "span_id": detail.row.summary.root_span_id}),
+            (AnnotationTarget.SPAN, {"trace_id": trace_id, "span_id": needle()}),
+            (AnnotationTarget.TRACE, {"trace_id": trace_id}),
+            (AnnotationTarget.SESSION, {"session_id": detail.row.summary.session_id}),
+        )
+        for target, ids in targets:
+            said = make_annotation(
+                needle(), number=rng.getrandbits(120), target=target, identifier=needle(), label=needle(),
+                explanation=needle(), source="api", value=f'"{needle()}"'.encode(),
+                extra=f'{{"error":"{needle()}"}}'.encode(),
+                correction=f'["{needle()}"]'.encode(), metadata=f'{{"k":"{needle()}"}}'.encode(), **ids,
+            )  # fmt: skip
+            wire.services.annotating.put_annotations(
+                [AnnotationWrite((project.id,), said)], received_ns=wire.clock.now_ns()
+            )
+            planted.annotation_ids.append(said.annotation_id)
 
 
 class Question(NamedTuple):
@@ -255,6 +287,20 @@ def _runs(_: Wire, planted: Planted) -> Iterator[Question]:
         yield Question(path={"run_id": trace_id})
 
 
+def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
+    for query in ("", "?has_comment=true", "?level=run", "?source=api", "?limit=100&offset=1"):
+        yield Question(query)
+    for trace_id in filter(UUID_HEX.fullmatch, planted.trace_ids):
+        yield Question(f"?run={trace_id}")
+    for word in sorted(planted.needles):
+        yield Question(f"?key={word}")
+
+
+def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
+    for annotation_id in planted.annotation_ids:
+        yield Question(path={"feedback_id": annotation_id})
+
+
 _QUIET: Final = Canary(_once, shows=False)
 _ONE: Final = Canary(_deletion, shows=False)
 _PROOF: Final = Canary(_proofs, shows=False)
@@ -290,6 +336,8 @@ CANARIES: Final[dict[str, Canary]] = {
     "read_run_share": Canary(_runs, shows=False),
     "list_shared": Canary(_once),
     "list_feedback_configs": _QUIET,
+    "list_feedback": Canary(_feedback),
+    "get_feedback": Canary(_one_feedback),
     "index": _QUIET,
     "health": _QUIET,
     "readiness": _QUIET,
@@ -316,6 +364,8 @@ WRITES: Final = {
     "share_run_v2": "answers with a token",
     "unshare_run_v2": "answers with nothing",
     "unshare_all": "answers with a number",
+    "create_feedback": "answers with what it was asked with",
+    "update_feedback": "answers with the feedback, as get_feedback",
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",
     "delete_feedback_config": "answers with nothing",

@@ -106,6 +106,7 @@ def assemble(
     status = ThreadPool(1, "status")
     metrics.watch_queue(lambda: gateway.queued_bytes)
     metrics.watch_annotations(annotations.annotation_figures)
+    deleter.add_chore(lambda: widen_waiting(annotating, catalog))
     deleter.add_chore(lambda: expire_annotations(annotating, clock, settings.annotation_wait_days))
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
@@ -143,6 +144,12 @@ def assemble(
             end_reads=end,
             prices=prices,
         )
+
+
+def widen_waiting(annotating: AnnotationWriter, catalog: Catalog) -> None:
+    """What waits may be about a trace in a project that was made since."""
+    for organisation in catalog.organisations():
+        annotating.widen_waiting([project.id for project in catalog.projects(organisation.id)])
 
 
 def expire_annotations(annotating: AnnotationWriter, clock: Clock, wait_days: int) -> None:

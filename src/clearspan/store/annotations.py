@@ -25,11 +25,16 @@ class AnnotationWrite(NamedTuple):
     `project_ids` are the projects in which its target may live, the likeliest first: the first that holds the target
     gets it; if none does it waits for it in all of them, unless a tombstone of any of them refuses it. Whoever knows
     the trace of a span says so: without a trace_id it is not looked for, but waits until its span arrives (again).
+    With NEW_PROJECTS as the last of them it waits in projects, too, that `widen_waiting` names later.
     """
 
     project_ids: tuple[int, ...]
     annotation: Annotation
     must_exist: bool = False  # True: refuse instead of waiting when there is no such target
+
+
+NEW_PROJECTS: Final = 0
+"""No project's number: stands for those that the organisation makes later."""
 
 
 class AnnotationOutcome(NamedTuple):
@@ -138,6 +143,16 @@ class AnnotationWriter(Protocol):
 
         Returns:
             How many were removed.
+        """
+        ...
+
+    def widen_waiting(self, project_ids: Sequence[int]) -> int:
+        """Let what waits in one of these projects and in NEW_PROJECTS wait in all of them; attach what came already.
+
+        Args:
+            project_ids: all projects of one organisation.
+        Returns:
+            How many annotations it was news to.
         """
         ...
 

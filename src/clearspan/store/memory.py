@@ -118,6 +118,10 @@ class MemoryStore(DeletingMemory, AttachmentMemory):
         with self._lock:
             return self._annotations.purge_of_project(project_id)
 
+    def widen_waiting(self, project_ids: Sequence[int]) -> int:
+        with self._lock:
+            return self._annotations.widen(project_ids)
+
     def expire_annotations(self, before_ns: int) -> int:
         with self._lock:
             return self._annotations.expire(before_ns)

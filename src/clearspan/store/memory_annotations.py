@@ -12,6 +12,7 @@ from clearspan.model.trace import Scope
 from clearspan.store.annotations import (
     CHANGEABLE,
     EXPIRE_MAX,
+    NEW_PROJECTS,
     AnnotationChange,
     AnnotationFigures,
     AnnotationOutcome,
@@ -195,6 +196,24 @@ class MemoryAnnotations:
         )
         self._rows[row.row_no] = row._replace(annotation=annotation)
         return self._rows[row.row_no].told
+
+    def widen(self, project_ids: Sequence[int]) -> int:
+        """See AnnotationWriter.widen_waiting."""
+        waits_in = (*project_ids, NEW_PROJECTS)
+        news = [
+            row
+            for row in self._rows.values()
+            if row.waits_ns is not None and row.trace_pk is None and NEW_PROJECTS in row.waits_in
+            and row.project_id in project_ids and row.waits_in != waits_in
+        ]  # fmt: skip
+        for row in news:
+            self._rows[row.row_no] = row._replace(waits_in=waits_in)
+        for trace in list(self._traces.values()):
+            for row in news:
+                waiting = self._rows.get(row.row_no)
+                if waiting is not None and waiting.waits_ns is not None and trace.project_id in project_ids:
+                    self._attach(waiting, trace)
+        return len(news)
 
     def purge_of_project(self, project_id: int) -> int:
         """See AnnotationWriter.purge_project_annotations."""

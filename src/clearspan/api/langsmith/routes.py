@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from clearspan.api.langsmith import attachments, configs, info, ingest, sessions, sessions_v2, shares
+from clearspan.api.langsmith import attachments, configs, feedback, info, ingest, sessions, sessions_v2, shares
 from clearspan.api.langsmith.errors import own
 from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.api.routing import RestRoute, add_plain_routes, add_rest_routes, spellings
 
 ROUTES: tuple[RestRoute, ...] = (
     *ingest.ROUTES,
+    *feedback.ROUTES,
     *attachments.ROUTES,
     *info.ROUTES,
     *sessions.ROUTES,

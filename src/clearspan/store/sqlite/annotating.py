@@ -17,6 +17,7 @@ from clearspan.model.trace import Scope
 from clearspan.store.annotations import (
     CHANGEABLE,
     EXPIRE_MAX,
+    NEW_PROJECTS,
     AnnotationChange,
     AnnotationOutcome,
     AnnotationQuery,
@@ -306,6 +307,27 @@ def merged_extra(old: bytes | None, change: AnnotationChange) -> bytes | None:
     merged = {**(orjson.loads(old) if old else {}), **change.extra}
     left = {name: value for name, value in merged.items() if value is not None}
     return orjson.dumps(left) if left else None
+
+
+def widen(conn: apsw.Connection, project_ids: Sequence[int]) -> int:
+    """See AnnotationWriter.widen_waiting. Cost: O(waiting)."""
+    projects = orjson.dumps([*project_ids, NEW_PROJECTS]).decode()
+    widened = [
+        trace_id
+        for (trace_id,) in conn.execute(
+            "UPDATE annotation SET waits_in = ?1 WHERE waits_ns IS NOT NULL AND trace_pk IS NULL AND waits_in <> ?1 "
+            "AND project_id IN (SELECT value FROM json_each(?1)) "
+            f"AND {NEW_PROJECTS} IN (SELECT value FROM json_each(waits_in)) RETURNING trace_id",
+            (projects,),
+        ).fetchall()
+    ]
+    came = conn.execute(
+        "SELECT trace_pk FROM trace WHERE trace_id IN (SELECT value FROM json_each(?)) "
+        "AND project_id IN (SELECT value FROM json_each(?))",
+        (orjson.dumps([each for each in widened if each is not None]).decode(), projects),
+    ).fetchall()
+    attach(conn, [(trace_pk, ()) for (trace_pk,) in came])
+    return len(widened)
 
 
 def purge_of_project(conn: apsw.Connection, project_id: int) -> int:

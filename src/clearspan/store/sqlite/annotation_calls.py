@@ -52,6 +52,13 @@ class AnnotationCalls:
         self._owes_empty_log = self._owes_empty_log or gone > 0
         return gone
 
+    def widen_waiting(self, project_ids: Sequence[int]) -> int:
+        """See AnnotationWriter.widen_waiting."""
+        if not self._writer.annotations_wait:
+            return 0
+        with self.conn:
+            return annotating.widen(self.conn, project_ids)
+
     def expire_annotations(self, before_ns: int) -> int:
         """See AnnotationWriter.expire_annotations."""
         with self.conn:

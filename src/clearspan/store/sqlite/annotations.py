@@ -41,6 +41,10 @@ class SqliteAnnotationWriter:
             self._writer.call("empty_log")
         return total
 
+    def widen_waiting(self, project_ids: Sequence[int]) -> int:
+        news: int = self._writer.call("widen_waiting", list(project_ids))
+        return news
+
     def expire_annotations(self, before_ns: int) -> int:
         gone: int = self._writer.call("expire_annotations", before_ns)
         if gone:
