@@ -13,7 +13,7 @@ from clearspan.deletion.guard import check_matches, check_request
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
 from clearspan.deletion.plan import Plan, Salts, freeze_plan
 from clearspan.deletion.recording import move, problem_of, record_hidden
-from clearspan.deletion.request import DeletionRequest
+from clearspan.deletion.request import ByFilter, DeletionRequest
 from clearspan.deletion.room import with_room
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.steps import RETRY_S
@@ -21,6 +21,7 @@ from clearspan.deletion.worker import Task, Worker
 from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import ClearspanError, Conflict, Overloaded
+from clearspan.model.trace import Scope
 from clearspan.store.port import DeletionStore, HideOutcome
 
 HIDE_TRIES = 3
@@ -59,15 +60,17 @@ class Acceptance:
         plan = freeze_plan(
             self._store,
             request,
+            Scope(self._catalog.project_ids(request.org_id)),
             deletion_id=self._attempt(request)[0] or self._ids.new_id("del"),
             salts=Salts(self._ids.token_bytes(planning.SALT_BYTES), self._ids.token_bytes(planning.SALT_BYTES)),
         )
-        self.check_matches(request, len(plan.traces))
+        self.check_matches(plan)
         return plan
 
-    def check_matches(self, request: DeletionRequest, matched: int) -> None:
+    def check_matches(self, plan: Plan) -> None:
         """The guards that need the number of matches."""
-        check_matches(request, matched, lambda: self._store.count_visible(request.scope))
+        scope = plan.carried.scope
+        check_matches(plan.request, len(plan.traces), lambda: self._store.count_visible(scope), len(plan.copies))
 
     # -- repeats --------------------------------------------------------------------------------------------------
 
@@ -206,11 +209,11 @@ class Acceptance:
         return None
 
     def _hide_once(self, plan: Plan, preview_key: bytes | None) -> HideOutcome:
-        request = plan.request
+        request = plan.carried
         return self._store.hide(
             plan.deletion_id,
             request.scope,
-            plan.where,
+            request.selection.where if isinstance(request.selection, ByFilter) else None,
             request.window,
             plan.traces,
             plan.private_bytes(),

@@ -199,10 +199,11 @@ class Deleter:
             request = replace(plan.request, policy=policy or plan.request.policy)
             if expected_count is not None:
                 request = replace(request, expected_count=expected_count)
-            if project_ids is not None and not set(request.scope.project_ids) <= set(project_ids):
+            plan = replace(plan, request=request)
+            if project_ids is not None and not set(plan.carried.scope.project_ids) <= set(project_ids):
                 raise NotPermitted("This API key may no longer touch every project of the plan; nothing was deleted.")
             check_request(request)
-            self._acceptance.check_matches(request, len(plan.traces))
+            self._acceptance.check_matches(plan)
             keyed = None if idempotency_key is None else asked
             task = self._acceptance.accept(
                 self._acceptance.identified(plan), request_hash=keyed, preview_key=_kept_under(token, who)

@@ -16,7 +16,7 @@ from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
 from clearspan.query.ast import Condition, Expr, Group, Not, children_of
 
 RequestGuard = Callable[[DeletionRequest], None]
-MatchGuard = Callable[[DeletionRequest, int], None]
+MatchGuard = Callable[[DeletionRequest, int, int], None]
 
 PLAN_MAX = 1_000_000
 """No deletion lists more traces than this; larger ones are asked for in parts."""
@@ -48,10 +48,16 @@ def need_bounds(request: DeletionRequest) -> None:
         )
 
 
-def within_limit(request: DeletionRequest, matched: int) -> None:
-    """The dialect's limit on one request. All or nothing: never the first N."""
+def within_limit(request: DeletionRequest, matched: int, copies: int = 0) -> None:
+    """The dialect's limit on one request. All or nothing: never the first N.
+
+    Args:
+        copies: how many of the matches are copies of others. The dialect's limit is on what its caller lists, and does
+            not count them; every other limit does.
+    """
     limit = plan_limit(request)
-    if matched > limit:
+    if matched - copies > limit or matched > PLAN_MAX:
+        limit = limit if matched - copies > limit else PLAN_MAX
         raise Unguarded(
             f"More than {limit:,} traces match, the most that one request may delete. "
             "Narrow the filter or the time window; nothing was deleted.",
@@ -59,11 +65,12 @@ def within_limit(request: DeletionRequest, matched: int) -> None:
         )
 
 
-def as_expected(request: DeletionRequest, matched: int) -> None:
-    """The caller's own precondition."""
+def as_expected(request: DeletionRequest, matched: int, copies: int = 0) -> None:
+    """The caller's own precondition: on every trace that would go."""
     if request.expected_count is not None and matched != request.expected_count:
+        more = f", {copies} of them because they hold copies of the others" if copies else ""
         raise Conflict(
-            f"{request.expected_count} traces were expected to match and {matched} do; nothing was deleted.",
+            f"{request.expected_count} traces were expected to match and {matched} do{more}; nothing was deleted.",
             code="expected_count_mismatch",
             fields=("expected_count",),
         )
@@ -97,7 +104,7 @@ def permitted_by_policy(request: DeletionRequest) -> None:
         )
 
 
-def within_key_limit(request: DeletionRequest, matched: int) -> None:
+def within_key_limit(request: DeletionRequest, matched: int, _copies: int = 0) -> None:
     """The most traces that one deletion of this key may match."""
     limit = request.policy.max_traces
     if limit is not None and matched > limit:
@@ -151,14 +158,15 @@ def check_request(request: DeletionRequest) -> None:
         guard(request)
 
 
-def check_matches(request: DeletionRequest, matched: int, count_visible: Callable[[], int]) -> None:
+def check_matches(request: DeletionRequest, matched: int, count_visible: Callable[[], int], copies: int = 0) -> None:
     """Every guard that needs the number of matches. Raises Unguarded or Conflict.
 
     Args:
         count_visible: asked only when the key's policy limits the share.
+        copies: how many of the matches are there as copies of others (linked.py).
     """
     for guard in AFTER_PLAN:
-        guard(request, matched)
+        guard(request, matched, copies)
     if request.policy.max_share_ppm is not None:
         within_key_share(request, matched, count_visible())
 

@@ -29,7 +29,7 @@ class DeletionJob:
     requested_by: str
     dialect: str
     project_ids: tuple[int, ...]
-    shape: tuple[str, ...]  # `field:operator:how many values` for each condition, or `trace_ids:in:N`
+    shape: tuple[str, ...]  # `field:operator:how many values` for each condition, or `trace_ids:in:N`; then copies
     scope_hash: str  # salted, see plan.py
     manifest_root: str  # of what was planned; the receipt has the root of what was purged
     window_start_ns: int | None
@@ -101,6 +101,10 @@ class DeletionCatalog(Protocol):
 
     def get_deletion(self, deletion_id: str) -> DeletionJob | None:
         """The job as stored. Raises Conflict (`newer_version`) for one that a newer program wrote."""
+        ...
+
+    def project_ids(self, org_id: int) -> tuple[int, ...]:
+        """Every project of an organisation."""
         ...
 
     def unfinished_deletions(self) -> list[DeletionJob]:

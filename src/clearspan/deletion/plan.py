@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from clearspan.deletion.guard import plan_limit
+from clearspan.deletion.guard import PLAN_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
+from clearspan.deletion.linked import Copies, find_copies, render_shape, widened
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.state import DeletionState
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaves, manifest_root
-from clearspan.query.ast import Expr, conditions
+from clearspan.query.ast import conditions
 from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.store.port import DeletionStore, PlannedTrace
 
@@ -40,11 +41,13 @@ class Plan:
     salt: bytes = field(repr=False)  # of `scope_hash`; kept beside the plain request and erased with it
     manifest_salt: bytes = field(repr=False)  # of the manifest's leaves; stays in the trace store
     manifest_root: str  # commits to the exact set of traces: see `root_of_traces`, hex
+    copies: frozenset[int] = frozenset()  # trace_pks of those that are there as copies of others: see linked.py
+    copies_not_covered: int = 0  # traces with copies that stay: the caller's key does not reach them
 
     @property
-    def where(self) -> Expr | None:
-        """The filter to evaluate again inside the hide transaction; None for a deletion by ids."""
-        return self.request.selection.where if isinstance(self.request.selection, ByFilter) else None
+    def carried(self) -> DeletionRequest:
+        """The request as the store evaluates it again inside the hide transaction."""
+        return widened(self.request, [trace for trace in self.traces if trace.trace_pk in self.copies])
 
     @property
     def scope_hash(self) -> str:
@@ -55,7 +58,8 @@ class Plan:
         """What the trace store keeps of the request until it is settled: the request in plain words, and the salt."""
         if not self.traces:
             return b""  # nothing will be purged, so nothing personal is written down either
-        return orjson.dumps({"request": plain_request(self.request), "salt": self.salt.hex()})
+        private = {"request": plain_request(self.request), "salt": self.salt.hex()}
+        return orjson.dumps(private | {"carried": plain_request(self.carried)} if self.copies else private)
 
 
 class Salts(NamedTuple):
@@ -65,9 +69,13 @@ class Salts(NamedTuple):
     manifest: bytes
 
 
-def freeze_plan(store: DeletionStore, request: DeletionRequest, *, deletion_id: str, salts: Salts) -> Plan:
+def freeze_plan(
+    store: DeletionStore, request: DeletionRequest, everywhere: Scope, *, deletion_id: str, salts: Salts
+) -> Plan:
     """List, once, the traces that a request would delete, and count their rows in every target of the store.
 
+    Args:
+        everywhere: all projects of the organisation.
     Returns:
         The plan. It lists one trace too many when the request's limit is passed; guard.py refuses it then.
     Cost: one query, one count and 4 µs of hashing a trace; about 100 bytes of memory a trace.
@@ -80,9 +88,23 @@ def freeze_plan(store: DeletionStore, request: DeletionRequest, *, deletion_id: 
         case ByIds(trace_ids):
             traces = store.plan_ids(request.scope, trace_ids, request.window)
             over_limit = len(traces) > plan_limit(request)
-    planned = {} if over_limit or not traces else store.count_targets([trace.trace_pk for trace in traces])
-    root = "" if over_limit else root_of_traces(salts.manifest, traces)
-    return Plan(deletion_id, request, tuple(traces), planned, salts.scope, salts.manifest, root)
+    copies = Copies()
+    if traces and not over_limit:
+        reach = Scope(()) if request.leave_copies else request.reach or request.scope
+        copies = find_copies(store, traces, reach, everywhere, limit=PLAN_MAX - len(traces))
+        traces = sorted([*traces, *copies.traces])
+        over_limit = len(traces) > PLAN_MAX
+    return Plan(
+        deletion_id,
+        request,
+        tuple(traces),
+        planned={} if over_limit or not traces else store.count_targets([trace.trace_pk for trace in traces]),
+        salt=salts.scope,
+        manifest_salt=salts.manifest,
+        manifest_root="" if over_limit else root_of_traces(salts.manifest, traces),
+        copies=frozenset([trace.trace_pk for trace in copies.traces]),
+        copies_not_covered=copies.not_covered,
+    )
 
 
 def root_of_traces(salt: bytes, traces: Sequence[PlannedTrace]) -> str:
@@ -157,7 +179,11 @@ def plain_request(request: DeletionRequest) -> dict[str, Any]:
         "reason": request.reason,
         "expected_count": request.expected_count,
     }
-    return plain if request.not_before_ns is None else plain | {"not_before_ns": request.not_before_ns}
+    if request.not_before_ns is not None:
+        plain["not_before_ns"] = request.not_before_ns
+    if request.leave_copies:
+        plain["leave_copies"] = True
+    return plain
 
 
 def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
@@ -175,24 +201,28 @@ def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
         reason=plain["reason"],
         expected_count=plain["expected_count"],
         not_before_ns=plain.get("not_before_ns"),
+        leave_copies=plain.get("leave_copies", False),
     )
 
 
 def parse_private(private: bytes, org_id: int) -> DeletionRequest:
-    """The request that `Plan.private_bytes` wrote down: what a held remainder is selected by once more."""
-    return parse_request(orjson.loads(private)["request"], org_id)
+    """The request that `Plan.private_bytes` wrote down, widened by copies: what a held remainder is selected by once
+    more."""
+    said = orjson.loads(private)
+    return parse_request(said.get("carried", said["request"]), org_id)
 
 
 def job_of(plan: Plan, secret: bytes) -> DeletionJob:
     """The Catalog's row of a plan: everything in it that is not personal."""
     request = plan.request
+    shape = request_shape(request) + render_shape(len(plan.copies), plan.copies_not_covered)
     return DeletionJob(
         deletion_id=plan.deletion_id,
         org_id=request.org_id,
         requested_by=request.requested_by,
         dialect=request.dialect,
-        project_ids=request.scope.project_ids,
-        shape=request_shape(request),
+        project_ids=plan.carried.scope.project_ids,
+        shape=shape,
         scope_hash=plan.scope_hash,
         manifest_root=plan.manifest_root,
         window_start_ns=request.window.start_ns,

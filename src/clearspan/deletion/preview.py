@@ -119,6 +119,9 @@ def render_kept(plan: Plan, expires_ns: int) -> bytes:
         "manifest_root": plan.manifest_root,
         "planned": plan.planned,
         "expires_ns": expires_ns,
+        "reach": None if request.reach is None else list(request.reach),
+        "copies": sorted(plan.copies),
+        "copies_not_covered": plan.copies_not_covered,
         "traces": [list(trace) for trace in plan.traces],
     }
     return zstandard.compress(orjson.dumps(body), _FAST)
@@ -132,6 +135,7 @@ def parse_kept(kept: bytes) -> KeptPlan:
         window_is_implicit=body["window_is_implicit"],
         end_is_implicit=body["end_is_implicit"],
         matches_max=body["matches_max"],
+        reach=None if body.get("reach") is None else Scope(tuple(body["reach"][0]), body["reach"][1]),
     )
     plan = Plan(
         deletion_id="",
@@ -141,6 +145,8 @@ def parse_kept(kept: bytes) -> KeptPlan:
         salt=bytes.fromhex(body["salt"]),
         manifest_salt=bytes.fromhex(body["manifest_salt"]),
         manifest_root=body["manifest_root"],
+        copies=frozenset(body.get("copies", ())),
+        copies_not_covered=body.get("copies_not_covered", 0),
     )
     return KeptPlan(plan, body["expires_ns"])
 

@@ -42,6 +42,7 @@ class RemovalRequest:
     reason: str | None = None
     idempotency_key: str | None = None
     policy: Policy = ANYTHING
+    reach: Scope | None = None  # where copies of the project's traces are taken as well; None: from it alone
 
 
 class ProjectRemoval:
@@ -123,6 +124,7 @@ def _all_of(project: Project, request: RemovalRequest) -> DeletionRequest:
         reason=request.reason,
         idempotency_key=request.idempotency_key,
         policy=request.policy,
+        reach=request.reach,
     )
 
 

@@ -66,6 +66,9 @@ class CatalogRecords:
         with self._database.read() as db:
             return _find(db, deletion_id)
 
+    def project_ids(self, org_id: int) -> tuple[int, ...]:
+        return tuple([each.id for each in self._catalog.projects(org_id)])
+
     def unfinished_deletions(self) -> list[DeletionJob]:
         with self._database.read() as db:
             return [_deletion(db, row) for row in _open_rows(db) if not _is_newer(row)]

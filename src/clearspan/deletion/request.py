@@ -50,3 +50,5 @@ class DeletionRequest:
     strict_window: bool = False  # the server's own setting; it or the policy's makes an implicit window an error
     not_before_ns: int | None = None  # hidden at once, purged not before then: the time to cancel
     not_before_max_ns: int | None = None  # the latest such time that the server's settings allow
+    reach: Scope | None = None  # where copies of the traces are taken as well (linked.py); None: `scope`
+    leave_copies: bool = False  # copies are counted and stay

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from clearspan.deletion.job import DeletionJob
+from clearspan.deletion.linked import copies_not_covered, copies_taken
 from clearspan.deletion.state import DeletionState
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
@@ -29,6 +30,8 @@ class DeletionResult(NamedTuple):
     cancelled: int = 0  # were hidden, and are visible again
     child_id: str | None = None  # the deletion that goes on with what is held, once it is a job of its own
     not_before_ns: int | None = None
+    copies: int = 0  # how many of the matched are there because they hold copies of others
+    copies_not_covered: int = 0  # traces with copies that the caller's key does not reach: untouched
 
     @property
     def is_erased(self) -> bool:
@@ -56,11 +59,17 @@ def result_of(job: DeletionJob) -> DeletionResult:
         cancelled=cancelled,
         child_id=job.child_id,
         not_before_ns=job.not_before_ns,
+        copies=copies_taken(job.shape),
+        copies_not_covered=copies_not_covered(job.shape),
     )
 
 
 def render_message(result: DeletionResult) -> str:
-    """One sentence for the caller, in the words Respan's clients know where they are true."""
+    """One sentence for the caller, in the words Respan's clients know where they are true; a second one of copies."""
+    return _message(result) + _copies(result)
+
+
+def _message(result: DeletionResult) -> str:
     if result.failed:
         return f"{result.failed} traces hidden; erasure failed, see deletion {result.deletion_id}"
     if result.cancelled:
@@ -76,7 +85,11 @@ def render_message(result: DeletionResult) -> str:
 
 
 def render_message_for_one(result: DeletionResult, trace_id: str) -> str:
-    """The same for a deletion of one id; several permitted copies of it count as one trace here."""
+    """The same for a deletion of one id; its copies in several projects count as one trace here."""
+    return _message_for_one(result, trace_id) + _copies(result)
+
+
+def _message_for_one(result: DeletionResult, trace_id: str) -> str:
     if result.failed:
         return f"Trace {trace_id} hidden; erasure failed, see deletion {result.deletion_id}"
     if result.cancelled:
@@ -89,6 +102,12 @@ def render_message_for_one(result: DeletionResult, trace_id: str) -> str:
     if result.matched:
         return f"Trace {trace_id} is already being deleted; nothing was deleted"
     return f"No trace {trace_id} was found{_where(result)}; nothing was deleted"
+
+
+def _copies(result: DeletionResult) -> str:
+    taken, left = result.copies, result.copies_not_covered
+    told = f". {taken} of the {result.matched} traces hold copies of the others" if taken else ""
+    return f"{told}. {left} traces with copies are not covered and stay as they are" if left else told
 
 
 def _absent(result: DeletionResult) -> str:

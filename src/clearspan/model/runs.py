@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 _HEX32: Final = re.compile(r"[0-9a-f]{32}")
@@ -50,6 +51,17 @@ def run_id_of(trace_id: str, span_id: str, is_root: bool) -> str:
         if _HEX16.fullmatch(span_id):
             return _pack(int(span_id, 16), int(trace_id, 16) >> (128 - _TRACE_BITS))
     return uuid.uuid5(_NAMESPACE, f"{trace_id}\0{span_id}").hex  # no id holds a control character
+
+
+def run_ids_of_trace(trace_id: str, span_ids: Iterable[str], root_span_id: str | None) -> set[str]:
+    """The run ids of a trace's spans; a trace id of 32 hex digits is one of them, even if its root has not come."""
+    found = {run_id_of(trace_id, span_id, span_id == root_span_id) for span_id in span_ids}
+    return found | {trace_id} if _HEX32.fullmatch(trace_id) else found
+
+
+def spellings_of(run_id: str) -> tuple[str, str]:
+    """How a run id of 32 hex digits stands in metadata: as it is, and as the UUID with dashes that SDKs write."""
+    return run_id, str(uuid.UUID(hex=run_id))
 
 
 def derived_from(run_id: str) -> Derived | None:

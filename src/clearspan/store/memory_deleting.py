@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 from clearspan.model.annotation import Annotation
 from clearspan.model.errors import Conflict
+from clearspan.model.runs import run_ids_of_trace, spellings_of
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaf
 from clearspan.query.ast import Expr
@@ -109,6 +110,20 @@ class DeletingMemory:
                 for trace in self._matching(scope, None, window)
                 if trace.trace_id in trace_ids
             )
+
+    def naming(
+        self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int
+    ) -> list[PlannedTrace]:
+        with self._lock:
+            given = [self._traces[pk] for pk in trace_pks if pk in self._traces]
+            named = {text for trace in given for run_id in _run_ids(trace) for text in spellings_of(run_id)}
+            found = [
+                PlannedTrace(trace.trace_pk, trace.project_id, trace.trace_id)
+                for trace in self._matching(scope, None, Window())
+                if trace.trace_pk not in trace_pks
+                and any(key in keys and value in named for key, value in trace.summary.metadata_all)
+            ]
+        return sorted(found)[: limit + 1]
 
     def count_visible(self, scope: Scope) -> int:
         with self._lock:
@@ -484,3 +499,7 @@ def _leaves(deletion: _Deletion) -> list[bytes]:
 
 def _day_of(start_ns: int) -> str:
     return str(date(1970, 1, 1) + timedelta(days=start_ns // 86_400_000_000_000))
+
+
+def _run_ids(trace: Trace) -> set[str]:
+    return run_ids_of_trace(trace.trace_id, trace.spans, trace.summary.root_span_id)

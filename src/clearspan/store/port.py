@@ -214,6 +214,14 @@ class DeletionStore(Protocol):
         """The not hidden traces of those ids within scope and window: every permitted copy."""
         ...
 
+    def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
+        """The not hidden traces within scope, other than those given, that name a run (model.runs) of one of those
+        traces in their metadata, under one of those keys: 32 hex digits in lower case, or the UUID with dashes.
+
+        At most `limit` + 1, sorted by trace_pk. Cost: next to nothing where no project uses the keys.
+        """
+        ...
+
     def count_visible(self, scope: Scope) -> int:
         """How many traces reads show in that scope, exactly."""
         ...

@@ -48,9 +48,13 @@ class FakeCatalog:
         self.receipts: dict[str, str] = {}
         self.newer: list[str] = []
         self.shares: set[tuple[int, str]] = set()
+        self.projects: tuple[int, ...] = (1,)
         self._clock = clock
         self._shares_dropped: Counter[str] = Counter()
         self._lock = threading.RLock()
+
+    def project_ids(self, org_id: int) -> tuple[int, ...]:
+        return self.projects
 
     def create_deletion(self, job: DeletionJob) -> DeletionJob:
         with self._lock:

@@ -59,6 +59,7 @@ async def _remove(request: Request, services: Services, principal: Principal, pr
         dialect=DIALECT,
         reason=request.headers.get(REASON_HEADER, "").strip()[:REASON_CHARS_MAX] or None,
         policy=policy_of(principal),
+        reach=principal.scope_for_read(),
     )
     return await services.deletes.run(services.removal.remove, project, asked, wait_s=services.settings.delete_wait_s)
 

@@ -27,7 +27,7 @@ _DAY_NS: Final = 86_400_000_000_000
 
 _SELECTING: Final = ("filters", "trace_ids", "plan_token")
 _WHERE: Final = frozenset({"filters", "operator", "trace_ids", "project", "environment", "start_time", "end_time"})
-REQUEST_KEYS: Final = _WHERE | {"delete_all", "expected_count", "reason", "not_before"}
+REQUEST_KEYS: Final = _WHERE | {"delete_all", "expected_count", "reason", "not_before", "leave_copies"}
 PLAN_KEYS: Final = frozenset({"plan_token", "expected_count", "idempotency_key", "wait"})
 CREATE_KEYS: Final = REQUEST_KEYS | PLAN_KEYS
 HOLD_KEYS: Final = _WHERE | {"reason", "everything"}
@@ -124,6 +124,8 @@ def parse_deletion(
         strict_window=limits.strict_windows,
         not_before_ns=read_time(body, "not_before"),
         not_before_max_ns=limits.not_before_max_ns,
+        reach=principal.scope_for_read(),
+        leave_copies=read_flag(body, "leave_copies"),
     )
 
 

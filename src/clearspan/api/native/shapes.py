@@ -83,7 +83,8 @@ _WHERE: Json = {
 _REQUEST: Json = {
     **_WHERE,
     "delete_all": told(FLAG, "Say true to bound a filter by no window at all."),
-    "expected_count": told(COUNT, "Delete nothing unless exactly so many traces match."),
+    "expected_count": told(COUNT, "Delete nothing unless exactly so many traces would go, copies included."),
+    "leave_copies": told(FLAG, "Say true to leave the traces of evaluators that hold copies; they are only counted."),
     "reason": told(TEXT, "Why; kept with the data, and erased with it."),
     "not_before": told(
         TIME,
@@ -127,6 +128,13 @@ _OUTCOMES = closed(
     },
     text="Traces. matched is the sum of the others.",
 )
+COPIES = closed(
+    {
+        "taken": told(COUNT, "How many of the matched traces are there because they hold copies of the others."),
+        "not_covered": told(COUNT, "How many more hold copies and stay: beyond the key's reach, or left on request."),
+    },
+    text="Traces of evaluators that name a run of a matched trace as target_run_id or reference_run_id.",
+)
 _TARGET = closed(
     {
         "planned": told(MAYBE_COUNT, "Null: not counted beforehand."),
@@ -157,6 +165,7 @@ DELETION = closed(
         "manifest_root": told(HASH, "Salted commitment to the traces that were planned."),
         "effective_window": WINDOW,
         "traces": _OUTCOMES,
+        "copies": COPIES,
         "counts": map_of(_TARGET, "By target."),
         "progress": {"type": "number", "minimum": 0, "maximum": 1},
         "eta_s": {"type": ["number", "null"]},
@@ -194,6 +203,7 @@ PREVIEW = closed(
         "effective_window": WINDOW,
         "projects": list_of(TEXT),
         "traces": closed({"matched": COUNT, "held": COUNT}),
+        "copies": COPIES,
         "counts": map_of(closed({"planned": COUNT}), "Rows by target."),
         "holds": list_of(closed({"id": TEXT, "traces": COUNT})),
         "by_day": map_of(COUNT, "UTC day of the start → traces."),

@@ -12,6 +12,7 @@ from clearspan.api.native.events import Mark, Sight
 from clearspan.api.respan.window import EffectiveWindow
 from clearspan.catalog import Catalog
 from clearspan.deletion.job import DeletionJob
+from clearspan.deletion.linked import copies_not_covered, copies_taken
 from clearspan.deletion.preview import Preview
 from clearspan.deletion.records import KIND
 from clearspan.deletion.state import DeletionState
@@ -61,6 +62,7 @@ def deletion_json(
         "manifest_root": job.manifest_root,
         "effective_window": window_json(EffectiveWindow(window_of(job), job.window_is_implicit)),
         "traces": _traces(job),
+        "copies": {"taken": copies_taken(job.shape), "not_covered": copies_not_covered(job.shape)},
         "counts": _counts(job, progress),
         "progress": round(status.fraction, 4),
         "eta_s": _eta_s(status, now_ns),
@@ -124,8 +126,9 @@ def preview_json(preview: Preview, bounds: Bounds, window: EffectiveWindow, *, w
         "plan_token": preview.token,
         "expires_at": render_ns(preview.expires_ns),
         "effective_window": window_json(window),
-        "projects": bounds.project_names(plan.request.scope.project_ids),
+        "projects": bounds.project_names(plan.carried.scope.project_ids),
         "traces": {"matched": len(plan.traces), "held": preview.held_traces},
+        "copies": {"taken": len(plan.copies), "not_covered": plan.copies_not_covered},
         "counts": {target: {"planned": plan.planned[target]} for target in targets_of(plan.planned)},
         "holds": [{"id": hold_id, "traces": traces} for hold_id, traces in sorted(preview.held.items())],
         "by_day": dict(sorted(preview.by_day.items())),

@@ -58,6 +58,7 @@ async def bulk_delete(request: Request) -> Response:
         reason=_reason(request),
         idempotency_key=_idempotency_key(request),
         policy=policy_of(principal),
+        reach=principal.scope_for_read(),
         strict_window=services.settings.strict_windows,
     )
     result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
@@ -84,6 +85,7 @@ async def delete_trace(request: Request) -> Response:
         reason=_reason(request),
         idempotency_key=_idempotency_key(request),
         policy=policy_of(principal),
+        reach=principal.scope_for_read(),
     )
     result = await services.deletes.run(
         services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s, refuse_held=True
@@ -119,7 +121,8 @@ def _refuse_unknown_keys(body: Json) -> None:
 
 
 def _counts(result: DeletionResult) -> Json:
-    """The five keys without `message`; `deletion_id` and `state` are ours, every client model keeps them."""
+    """The five keys without `message`; `deletion_id` and `state` are ours, every client model keeps them. So are the
+    counts of copies, which stand there only where there are any."""
     errors = []
     if result.held:
         text = f"{result.held} traces are held and were not deleted"
@@ -128,7 +131,8 @@ def _counts(result: DeletionResult) -> Json:
         errors.append(f"{result.failed} traces are hidden but could not be erased; see {result.deletion_id}")
     if result.cancelled:
         errors.append(f"{result.cancelled} traces are visible again: the deletion was cancelled")
-    return {
+    copies = {"copies": result.copies, "copies_not_covered": result.copies_not_covered}
+    return {name: count for name, count in copies.items() if count} | {
         "success_count": result.hidden,
         "error_count": result.held + result.failed + result.cancelled,
         "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],

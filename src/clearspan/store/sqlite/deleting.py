@@ -32,7 +32,7 @@ from clearspan.store.port import (
     TraceRow,
 )
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import erase, hiding, holds, listing, private, recount, textsearch
+from clearspan.store.sqlite import erase, hiding, holds, linking, listing, private, recount, textsearch
 from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.log_copy import REST_BYTES
 from clearspan.store.sqlite.reader import SqliteReader
@@ -96,6 +96,12 @@ class SqliteDeletionStore:
 
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         return self._reader.plan_ids(scope, trace_ids, window)
+
+    def naming(
+        self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int
+    ) -> list[PlannedTrace]:
+        with self._reader.snapshot() as conn:
+            return linking.naming(conn, scope, trace_pks, keys, limit=limit)
 
     def count_visible(self, scope: Scope) -> int:
         with self._reader.snapshot() as conn:
