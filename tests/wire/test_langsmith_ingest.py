@@ -11,6 +11,7 @@ import pytest
 import zstandard
 from langsmith_requests import FOLDERS, ROOTS, exchanges, multipart, replay, rows, run, run_id, stored
 
+from clearspan.api.limits import RequestTimeout
 from clearspan.catalog import KeyScope
 from clearspan.model.trace import Scope
 from clearspan.testing.wire import Wire
@@ -244,3 +245,23 @@ def test_otlp_spans_go_to_the_project_that_they_or_the_header_name(wire: Wire) -
     only = {"resourceSpans": [{"scopeSpans": [{"spans": [foreign]}]}]}
     refused = wire.post("/otel/v1/traces", only, key=key)
     assert (refused.status_code, set(refused.json())) == (403, {"code", "message", "detail", "error"})
+
+
+def test_pressure_is_told_so_that_the_client_comes_back(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.services.gateway, "_bytes_max", 10)
+    for path, body in (("/runs/batch", {"post": [run(1)]}), ("/api/v1/runs", run(1))):
+        answer = wire.post(path, body)
+        assert (answer.status_code, set(answer.json())) == (503, {"error", "details"})
+        assert int(answer.headers["retry-after"]) >= 1
+    monkeypatch.undo()
+    assert wire.post("/runs", run(1)).status_code == 202
+
+
+def test_a_body_that_does_not_come_is_told_in_the_ingests_words(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object) -> bytes:
+        raise RequestTimeout
+
+    monkeypatch.setattr("clearspan.api.langsmith.taking.read_body", slow)
+    answer = wire.post("/runs/batch", {"post": [run(1)]})
+    assert (answer.status_code, set(answer.json())) == (408, {"error", "details"})
+    assert answer.headers["connection"] == "close"
