@@ -16,6 +16,7 @@ from starlette.requests import Request
 from clearspan.api.auth import principal_of
 from clearspan.api.bodies import body_limits
 from clearspan.api.intake import encoding_of, ingest_limits, is_large
+from clearspan.api.langsmith.feedback import FeedbackOutcome, feedback_write
 from clearspan.api.langsmith.placing import (
     Known,
     PlacedRuns,
@@ -31,7 +32,7 @@ from clearspan.api.services import Services, services_of
 from clearspan.catalog.principal import Principal
 from clearspan.ingest.decompress import decompress
 from clearspan.ingest.langsmith import DecodedRun, DecodedRuns, RunSource, batch_runs
-from clearspan.ingest.run_parts import AttachmentPart, Rejection, RunRequest
+from clearspan.ingest.run_parts import AttachmentPart, Rejection, RunRequest, shown
 from clearspan.model.errors import ClearspanError
 from clearspan.model.span import Attachment, TraceBatch
 from clearspan.store.port import WriteOutcome
@@ -46,7 +47,7 @@ _log = structlog.stdlib.get_logger("clearspan.ingest")
 class Refusal(NamedTuple):
     """Late data of a deleted trace."""
 
-    trace_id: str
+    trace_id: str  # "" of feedback
     refused_count: int
     deletion_id: str | None
 
@@ -56,19 +57,22 @@ class Taken(NamedTuple):
 
     accepted: int  # runs, those that were stored before included
     attachments: int
+    feedback: int
     rejections: list[Rejection]
     refusals: list[Refusal]
 
     @property
     def is_nothing(self) -> bool:
         """Whether all that it brought was rejected. What a tombstone refuses is not: the sender did nothing wrong."""
-        return bool(self.rejections) and not (self.accepted or self.attachments or self.refusals)
+        return bool(self.rejections) and not (self.accepted or self.attachments or self.feedback or self.refusals)
 
     def answer(self, message: str) -> dict[str, Any]:
         """The body of the 202."""
         body: dict[str, Any] = {"message": message, "accepted": self.accepted}
         if self.attachments:
             body["attachments_accepted"] = self.attachments
+        if self.feedback:
+            body["feedback_accepted"] = self.feedback
         if self.rejections:
             body |= {"rejected_count": len(self.rejections), "rejected": named(self.rejections)}
         if self.refusals:
@@ -122,7 +126,11 @@ async def take(request: Request, read: Callable[[bytes], RunRequest]) -> Taken:
         )
         built = await services.gateway.decode(large, lambda: _build(services, found, placed, projects))
         outcomes = await services.gateway.submit(built.batches)
-    taken = _told(built, outcomes, [*found.rejections, *built.rejections])
+        # After the runs: feedback finds those that came with it.
+        feedback = (
+            await feedback_write(services, principal, [body for _, body in found.feedback]) if found.feedback else []
+        )
+    taken = _with_feedback(_told(built, outcomes, [*found.rejections, *built.rejections]), found, feedback)
     _count(services, principal, taken, outcomes)
     return taken
 
@@ -214,7 +222,19 @@ def _told(built: _Built, outcomes: Sequence[WriteOutcome], rejections: list[Reje
         if outcome.refused
     ]
     runs, attachments = sum(len(each.spans) for each in stored), sum(len(each.attachments) for each in stored)
-    return Taken(runs, attachments, rejections, refusals)
+    return Taken(runs, attachments, 0, rejections, refusals)
+
+
+def _with_feedback(taken: Taken, found: RunRequest, outcomes: Sequence[FeedbackOutcome]) -> Taken:
+    accepted = 0
+    for (name, _), outcome in zip(found.feedback, outcomes, strict=True):
+        if outcome.error is not None:
+            taken.rejections.append(Rejection("feedback", shown(name), outcome.error.message, outcome.error.code))
+        elif outcome.stored is not None and outcome.stored.deletion_id is not None:
+            taken.refusals.append(Refusal("", 1, outcome.stored.deletion_id))
+        else:
+            accepted += 1
+    return taken._replace(feedback=accepted)
 
 
 def _count(services: Services, principal: Principal, taken: Taken, outcomes: Sequence[WriteOutcome]) -> None:
