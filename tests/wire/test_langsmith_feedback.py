@@ -207,6 +207,16 @@ def test_feedback_on_a_whole_session_has_no_run(wire: Wire) -> None:
     assert (told["run_id"], told["trace_id"], told["session_id"]) == (None, None, session)
 
 
+def test_feedback_on_a_session_goes_with_it(wire: Wire) -> None:
+    session = said(wire, run_id=send_run(wire))["session_id"]
+    told = said(wire, session_id=session, key="p")
+    assert wire.send("DELETE", f"/sessions/{session}").status_code == 200
+    owner = wire.catalog.authenticate(OWNER_KEY)
+    everywhere = Scope(tuple(range(1, 1 + max(owner.known_project_ids))))
+    assert wire.services.annotations.list_annotations(everywhere, AnnotationQuery(), limit=9) == []
+    assert wire.get(f"/feedback/{told['id']}").status_code == 404
+
+
 @pytest.mark.parametrize(
     "body",
     [

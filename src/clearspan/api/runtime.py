@@ -110,7 +110,7 @@ def assemble(
     deleter.add_chore(lambda: expire_annotations(annotating, clock, settings.annotation_wait_days))
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
-    removal = ProjectRemoval(catalog, deleter, reader, clock)
+    removal = ProjectRemoval(catalog, deleter, reader, annotating, clock)
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:

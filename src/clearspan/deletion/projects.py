@@ -23,6 +23,7 @@ from clearspan.query.ast import Condition
 from clearspan.query.fields import field_named
 from clearspan.query.operators import Operator
 from clearspan.query.values import make_condition
+from clearspan.store.annotations import AnnotationWriter
 from clearspan.store.port import TraceReader
 
 WATCHED_S = 3600.0
@@ -48,10 +49,13 @@ class RemovalRequest:
 class ProjectRemoval:
     """Removes projects. Safe to call from many threads; a restart goes on where it was, by `sweep`."""
 
-    def __init__(self, catalog: Catalog, deleter: Deleter, reader: TraceReader, clock: Clock) -> None:
+    def __init__(
+        self, catalog: Catalog, deleter: Deleter, reader: TraceReader, annotating: AnnotationWriter, clock: Clock
+    ) -> None:
         self._catalog = catalog
         self._deleter = deleter
         self._reader = reader
+        self._annotating = annotating
         self._clock = clock
         deleter.add_chore(self.sweep)
 
@@ -95,6 +99,7 @@ class ProjectRemoval:
         elif self._reader.count_traces(Scope((project.id,)), None, Window()):
             self._delete_rest(project)
         else:
+            self._annotating.purge_project_annotations(project.id)
             self._catalog.erase_project(project.id)
 
     def _end_of(self, deletion_id: str) -> DeletionState | None:

@@ -321,7 +321,7 @@ def widen(conn: apsw.Connection, project_ids: Sequence[int]) -> int:
             (projects,),
         ).fetchall()
     ]
-    came = conn.execute(
+    came: Any = conn.execute(
         "SELECT trace_pk FROM trace WHERE trace_id IN (SELECT value FROM json_each(?)) "
         "AND project_id IN (SELECT value FROM json_each(?))",
         (orjson.dumps([each for each in widened if each is not None]).decode(), projects),

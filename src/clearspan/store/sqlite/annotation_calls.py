@@ -57,7 +57,8 @@ class AnnotationCalls:
         if not self._writer.annotations_wait:
             return 0
         with self.conn:
-            return annotating.widen(self.conn, project_ids)
+            news = annotating.widen(self.conn, project_ids)
+        return news
 
     def expire_annotations(self, before_ns: int) -> int:
         """See AnnotationWriter.expire_annotations."""
