@@ -62,7 +62,7 @@ def test_a_deletion_ends_verified_with_exact_counts(world: World) -> None:
     assert job is not None
     assert {name: job.purged[name] for name in NAMES} == {
         "trace": 3, "span": 12, "log": 0, "context": 3, "metadata": 3, "block": 3, "text_signature": 3, "share": 0,
-        "annotation": 0,
+        "annotation": 0, "attachment": 0, "attachment_piece": 0,
     }  # fmt: skip
     assert job.remaining == dict.fromkeys(NAMES, 0)
     assert list(job.times_ns) == ["planned", "hidden", "purged", "verified"]

@@ -164,7 +164,7 @@ def test_what_turns_up_after_the_request_is_erased_goes_on_a_retry(
     with faults.armed("deletion.after_purged_recorded:1:crash"), pytest.raises(faults.Crash):
         deleter.delete(by_ids("t1", "t2"))
     conn = store.writer._service.conn  # type: ignore[attr-defined]
-    rows = [(pk, key, needle) for pk in (1, 2) for key in range(20)]
+    rows = [(pk, key, f'["{needle}"]') for pk in (1, 2) for key in range(20)]
     conn.executemany("INSERT INTO context (trace_pk, context_key, body) VALUES (?, ?, ?)", rows)
     records = CatalogRecords(catalog, FixedClock(), ids)
     deleter = Deleter(store.deletions, records, FixedClock(), ids, secret=SECRET, rows_max=7)
