@@ -15,6 +15,7 @@ from clearspan.api.langsmith.grammar import parse_filter
 from clearspan.ingest import messages
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
 from clearspan.model.errors import ReadTooSlow
+from clearspan.model.span import SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr, RootSpan, SomeSpan
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
@@ -23,6 +24,7 @@ from clearspan.store.memory import MemoryStore
 from clearspan.store.spans import SpanOrder, SpanPosition, SpanRow
 from clearspan.store.sqlite import span_entry, span_listing, span_slices, text_index
 from clearspan.store.sqlite.reader import SqliteReader
+from clearspan.store.sqlite.textsearch import Search
 from clearspan.testing.build import SECOND_NS, T0_NS, make_batch, make_span, make_trace, with_metadata
 from clearspan.testing.local_store import open_local_store
 from clearspan.testing.runs import create, run_batches, run_id, update
@@ -315,6 +317,45 @@ def test_words_of_inputs_are_looked_for_in_the_signatures_first(runs: Stores, mo
     assert asked in ([], ["Zugspitze", "rückwärts"])
 
 
+def test_a_thread_is_found_by_the_contexts_that_name_it(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a thread that the trace does not show, by its session where there is no thread, and in the scope alone."""
+    here, other = SpanContext(thread_id="here", session_id="in"), SpanContext(thread_id="other")
+    session = SpanContext(session_id="in")
+    batches = [
+        make_batch("t1", [make_span("a", context=other), make_span("b", parent="a", start_s=1, context=here)]),
+        make_batch("t2", [make_span("c", start_s=2, context=session), make_span("d", parent="c", start_s=3)]),
+        make_batch("t3", [make_span("e", start_s=4, context=here)], project_id=2),
+        *(make_batch(f"n{n}", [make_span("n", start_s=5 + n, context=other)]) for n in range(20)),
+    ]
+    stores.writer.write(batches, received_ns=1)
+
+    def ids(text: str, scope: Scope = ALL) -> list[str]:
+        page = stores.spans.list_spans(scope, parse_filter(text), Window(), order=SpanOrder.START_ASC, limit=30)
+        return [row.detail.span.span_id for row in page.rows]
+
+    for read_max in (span_entry.THREAD_READ_MAX, 1):  # entered through the index, and not, for there is too much
+        monkeypatch.setattr(span_entry, "THREAD_READ_MAX", read_max)
+        assert ids('eq(thread_id, "here")') == ["b", "e"]
+        assert ids('eq(thread_id, "here")', Scope((1,))) == ["b"]
+        assert ids('eq(thread_id, "in")') == ["c"]
+        assert ids('in(thread_id, ["in", "here", "none"])', Scope((1,))) == ["b", "c"]
+        assert ids('eq(thread_id, "none")') == []
+        assert ids('and(eq(is_root, true), eq(thread_id, "here"))') == ["e"]
+        assert ids('not(eq(thread_id, "other"))') == ["b", "c", "d", "e"]
+    if isinstance(stores.reader, SqliteReader):
+        monkeypatch.undo()
+        with stores.reader.snapshot() as conn:
+            asked: list[str] = []
+            search = Search(conn, unlimited=False, check=lambda: None)
+            conn.exec_trace = lambda _, sql, __: asked.append(sql) or True
+            entry = span_entry.enter(conn, ALL, parse_filter('eq(thread_id, "here")'), search)
+            conn.exec_trace = None
+            assert len(entry.trace_pks or ()) == 2
+            (sql,) = asked
+            plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", ('["here"]', 9))]
+            assert plan[0] == "SEARCH c USING COVERING INDEX context_by_thread (<expr>=?)", plan
+
+
 def test_no_query_of_a_page_reads_all_spans_or_traces(stores: Stores) -> None:
     """Every statement enters its tables by a key or an index."""
     if not isinstance(stores.reader, SqliteReader):
@@ -336,6 +377,8 @@ def test_no_query_of_a_page_reads_all_spans_or_traces(stores: Stores) -> None:
         'eq(feedback_key, "q")',
         'search("hello world")',
         'eq(input_key, "a")',
+        'eq(thread_id, "th")',
+        'and(eq(is_root, true), in(thread_id, ["s-1", "th"]))',
     )
     with stores.reader.snapshot() as conn:
         conn.exec_trace = note

@@ -167,13 +167,13 @@ BY_NAME: Mapping[str, Field] = MappingProxyType(
 """Name or alias → field. `metadata` is in it; its wire form `metadata__<key>` is read by `find_field`."""
 
 
-def _json_context(name: str) -> str:
-    """A field of the span's context (model.span.SpanContext), out of its JSON form."""
-    at = SpanContext._fields.index(name)
-    return (
-        f"(SELECT c.body ->> '$[{at}]' FROM context c "  # noqa: S608
-        "WHERE c.trace_pk = s.trace_pk AND c.context_key = s.context_key)"
-    )
+_AT_THREAD, _AT_SESSION = (SpanContext._fields.index(name) for name in ("thread_id", "session_id"))
+THREAD_OF_CONTEXT = f"coalesce(c.body ->> '$[{_AT_THREAD}]', c.body ->> '$[{_AT_SESSION}]')"
+"""Of a row of `context`, in the words of the index `context_by_thread`; NULL: it names no thread."""
+_THREAD = (
+    f"(SELECT {THREAD_OF_CONTEXT} FROM context c "  # noqa: S608
+    "WHERE c.trace_pk = s.trace_pk AND c.context_key = s.context_key)"
+)
 
 
 def _part(what: str) -> str:
@@ -189,6 +189,7 @@ _IS_PENDING = "s.status = 'pending'"
 
 IS_ROOT = _span("is_root", _T.BOOL, "(s.span_id = t.root_span_id)")
 RUN_ID = _span("run_id", _T.ID, "run_id(t.trace_id, s.span_id, s.span_id IS t.root_span_id)", nullable=False)
+THREAD_ID = _span("span_thread_id", _T.TEXT, _THREAD)
 SPAN_TEXT = _span("span_text", _T.TEXT, _part("text"), nullable=False, payload=True)
 
 SPAN_FIELDS: tuple[Field, ...] = (
@@ -217,7 +218,7 @@ SPAN_FIELDS: tuple[Field, ...] = (
         "coalesce(s.total_tokens, CASE WHEN s.prompt_tokens IS NOT NULL OR s.completion_tokens IS NOT NULL "
         "THEN coalesce(s.prompt_tokens, 0) + coalesce(s.completion_tokens, 0) END)",
     ),
-    _span("span_thread_id", _T.TEXT, f"coalesce({_json_context('thread_id')}, {_json_context('session_id')})"),
+    THREAD_ID,
     SPAN_TEXT,
     _span("span_input", _T.TEXT, _part("input"), payload=True),
     _span("span_output", _T.TEXT, _part("output"), payload=True),

@@ -12,12 +12,14 @@ import orjson
 from clearspan.model.runs import derived_from, may_be_hashed
 from clearspan.model.trace import Scope
 from clearspan.query.ast import Condition, Expr, Group, RootSpan, SomeEntry, SomeSpan
-from clearspan.query.fields import RUN_ID, SPAN_TEXT, Collection
+from clearspan.query.fields import RUN_ID, SPAN_TEXT, THREAD_ID, THREAD_OF_CONTEXT, Collection
 from clearspan.query.operators import Operator
 from clearspan.store.sqlite import text_index, textsearch
 
 GIVEN_MAX = 2_000
 """A filter that leaves more traces than this is read in the order of the page, not out of them."""
+THREAD_READ_MAX = 5 * GIVEN_MAX
+"""Of a thread no more contexts are looked at, those of other projects included."""
 
 _EQUAL = frozenset({Operator.EQUALS, Operator.IN})
 _SHOWS = frozenset(
@@ -78,7 +80,7 @@ def enter(conn: apsw.Connection, scope: Scope, where: Expr | None, search: texts
                 texts.append(candidates)
                 found = candidates.trace_pks.tolist() if len(candidates.trace_pks) <= GIVEN_MAX else None
         elif isinstance(part, Condition) and part.operator in _EQUAL:
-            found = _by_id(conn, scope, part)
+            found = _by_thread(conn, scope, part) if part.field == THREAD_ID else _by_id(conn, scope, part)
         elif isinstance(part, SomeEntry) and part.collection is Collection.METADATA:
             found = _by_metadata(conn, scope, part)
         if found is not None and (narrowest is None or len(found) < len(narrowest)):
@@ -146,6 +148,22 @@ def _with_span(conn: apsw.Connection, span_id: str) -> list[int]:
             "SELECT trace_pk FROM span INDEXED BY span_by_id WHERE span_id = ? AND length(span_id) <> 16", (span_id,)
         )
     ]
+
+
+def _by_thread(conn: apsw.Connection, scope: Scope, part: Condition) -> list[int] | None:
+    """The traces of which some context names one of the threads: a span has the thread of its context. None: too many.
+
+    Not by the thread that the trace shows, which is that of its root: its other spans may name others.
+    """
+    rows = list(
+        conn.execute(
+            "SELECT c.trace_pk, t.project_id FROM context c INDEXED BY context_by_thread CROSS JOIN trace t "
+            f"USING (trace_pk) WHERE {THREAD_OF_CONTEXT} IN (SELECT value FROM json_each(?)) LIMIT ?",
+            (orjson.dumps([str(value) for value in part.values]).decode(), THREAD_READ_MAX + 1),
+        )
+    )
+    found = {trace_pk for trace_pk, project_id in rows if project_id in scope.project_ids}
+    return list(found) if len(rows) <= THREAD_READ_MAX and len(found) <= GIVEN_MAX else None
 
 
 def _by_metadata(conn: apsw.Connection, scope: Scope, part: SomeEntry) -> list[int] | None:
