@@ -348,6 +348,16 @@ def test_json_values_of_every_kind() -> None:
     assert list(decode_span(record).attributes.values()) == [expected for _, expected in values]
 
 
+def test_lone_surrogates_cost_nothing_else() -> None:
+    """Neither in OTLP/JSON itself nor in JSON that an attribute holds as text."""
+    said = json.dumps([{"role": "user", "content": "half \ud83d"}])
+    pairs = [{"key": "half \udc00", "value": {"stringValue": "😀 \ud83d"}}]
+    pairs.append({"key": "gen_ai.input.messages", "value": {"stringValue": said}})
+    span = decode_span(only(decode_json_span({"attributes": pairs}))[2])
+    assert span.attributes == {"half \ufffd": "😀 \ufffd", "gen_ai.input.messages": said}
+    assert span.input_messages == [{"role": "user", "content": "half \ufffd"}]
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -135,3 +135,24 @@ def test_attachments_inside_of_a_run() -> None:
     assert found.operations == [RunOperation(False, A_ID, {})]
     for nothing in ("null", "{}"):
         assert read_run(f'{{"id": "{A}", "attachments": {nothing}}}'.encode()) == read_run(f'{{"id": "{A}"}}'.encode())
+
+
+QUESTIONS = rb'["\\ud800 is text","\uD83D\uDE00","\ud800\ud83d\ude00"]'
+LONE = rb'{"id":"%b","name":"half \ud83d","\udc00":1,"inputs":{"q":' + QUESTIONS + b"}}"
+MENDED = {"name": "half �", "�": 1, "inputs": {"q": ["\\ud800 is text", "😀", "�😀"]}}
+
+
+def test_half_characters_of_javascript_cost_nothing_else() -> None:
+    """`JSON.stringify` writes a lone surrogate as an escape that no strict decoder takes."""
+    run = LONE % A.encode()
+    parts = (f"post.{A}", run), (f"post.{A}.outputs", rb'{"a":"\udfff."}'), (f"post.{C}", {"n": 1})
+    several = read_multipart(multipart(*parts), B)
+    batch = read_batch(b'{"post":[%b],"patch":[{"id":"%b","n":1}]}' % (run, C.encode()))
+    for found in (read_run(run), batch, several):
+        assert found.rejections == []
+        assert {name: values(found.operations[0])[name] for name in MENDED} == MENDED
+    assert [values(each) for each in several.operations] == [MENDED | {"outputs": {"a": "�."}}, {"n": 1}]
+    assert values(batch.operations[1]) == {"n": 1}
+    for bad in (b'{"id":"\\ud800', b'"\\ud80"', b'{"a":"\xed\xa0\x80"}'):
+        with pytest.raises(InvalidPayload):
+            read_run(bad)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from clearspan.ingest.metadata import json_text
+from clearspan.ingest.surrogates import without_lone_surrogates
 
 Message = dict[str, Any]
 
@@ -26,14 +27,16 @@ _MESSAGE_KEYS: Final = frozenset({"role", "content", "parts", "message", "tool_c
 
 
 def parse_json(value: Any) -> Any:
-    """The JSON a text holds; the text itself when it holds none, for what looks like JSON is not always
-    JSON."""
+    """The JSON a text holds, U+FFFD for lone surrogates; the text itself when it holds none, for what looks like
+    JSON is not always JSON."""
     if not isinstance(value, str) or value[:1] not in ("{", "[", '"'):
         return value
     try:
         return _decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return value
+        plain = value.encode()
+        mended = without_lone_surrogates(plain)
+        return value if mended is plain else parse_json(mended.decode())
 
 
 def parse_messages(value: Any, role: str = "user") -> list[Message]:

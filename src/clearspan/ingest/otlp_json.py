@@ -20,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.payload import Shared
+from clearspan.ingest.surrogates import without_lone_surrogates
 from clearspan.model.errors import InvalidPayload, PayloadTooLarge
 
 _decode = msgspec.json.Decoder().decode
@@ -45,7 +46,7 @@ def split_logs(body: bytes, limits: IngestLimits) -> Iterator[tuple[Shared, list
 
 
 def decode_json(body: bytes) -> Any:
-    """Any JSON document, integers exact.
+    """Any JSON document, integers exact, U+FFFD for lone surrogates.
 
     Raises:
         InvalidPayload: not JSON, not UTF-8, nested beyond what the machine's stack takes.
@@ -53,6 +54,9 @@ def decode_json(body: bytes) -> Any:
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        mended = without_lone_surrogates(body)
+        if mended is not body:
+            return decode_json(mended)
         raise InvalidPayload(f"the body is not JSON: {str(error) or type(error).__name__}") from error
 
 

@@ -2,7 +2,7 @@
 
 Names have aliases (contracts: respan.md 2.7); `ALIASES` lists them, the first that is there counts. What
 stands inside `respan_params` or `customer_params` counts where the span itself says nothing. The record
-kept is the span's own JSON text, byte for byte.
+kept is the span's own JSON text, byte for byte; only of a body that holds lone surrogates those are replaced.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from clearspan.ingest.otlp import Decoder
 from clearspan.ingest.otlp_json import decode_json
 from clearspan.ingest.payload import CODEC_RESPAN_SPAN, NO_SHARED
 from clearspan.ingest.promote import NAME_CHARS_MAX, Promoter, hash_seed, signed_hash
+from clearspan.ingest.surrogates import without_lone_surrogates
 from clearspan.model.clock import ns_from_datetime
 from clearspan.model.errors import InvalidPayload
 from clearspan.model.ids import normalise_id
@@ -119,6 +120,9 @@ def _split(body: bytes) -> list[bytes]:
     except msgspec.ValidationError as error:
         raise InvalidPayload('the body must be a list of spans or {"data": [spans]}') from error
     except (msgspec.DecodeError, RecursionError) as error:
+        mended = without_lone_surrogates(body)
+        if mended is not body:
+            return _split(mended)
         raise InvalidPayload(f"the body is not JSON: {str(error) or type(error).__name__}") from error
 
 

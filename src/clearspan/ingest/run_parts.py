@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from clearspan.ingest.multipart import Part, split_multipart
+from clearspan.ingest.surrogates import without_lone_surrogates
 from clearspan.model.errors import InvalidPayload
 from clearspan.model.ids import normalise_id
 
@@ -128,12 +129,15 @@ def read_multipart(body: bytes, boundary: bytes) -> RunRequest:
 
 
 def check_json(body: bytes) -> bytes:
-    """The same bytes. Raises InvalidPayload when they are not one JSON value in UTF-8."""
+    """The same bytes, U+FFFD for lone surrogates. Raises InvalidPayload when they are not one JSON value in UTF-8."""
     try:
         if not body.isascii():
             body.decode()
         _value.decode(body)
     except (ValueError, RecursionError) as error:
+        mended = without_lone_surrogates(body)
+        if mended is not body:
+            return check_json(mended)
         raise InvalidPayload(f"not valid JSON: {error}" if str(error) else "not valid JSON") from error
     return body
 
@@ -222,6 +226,9 @@ def _fields(raw: bytes) -> dict[str, bytes]:
     except msgspec.ValidationError as error:
         raise InvalidPayload("a run must be a JSON object") from error
     except (ValueError, RecursionError) as error:
+        mended = without_lone_surrogates(raw)
+        if mended is not raw:
+            return _fields(mended)
         raise InvalidPayload("not valid JSON") from error
 
 
