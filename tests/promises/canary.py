@@ -338,6 +338,7 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_feedback_configs": _QUIET,
     "list_feedback": Canary(_feedback),
     "get_feedback": Canary(_one_feedback),
+    "phoenix_version": _QUIET,
     "index": _QUIET,
     "health": _QUIET,
     "readiness": _QUIET,

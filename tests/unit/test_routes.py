@@ -18,6 +18,8 @@ from clearspan.api.langsmith.errors import family_of_path
 from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.api.langsmith.routes import ROUTES as LANGSMITH_ROUTES
 from clearspan.api.otlp.routes import IMAGE_PATHS, LOG_PATHS, TRACE_PATHS
+from clearspan.api.phoenix.conventions import VERSION_PATH
+from clearspan.api.phoenix.routes import ROUTES as PHOENIX_ROUTES
 from clearspan.api.routing import spellings
 from clearspan.catalog import KeyScope
 from clearspan.testing.wire import Wire, open_wire
@@ -35,8 +37,13 @@ NATIVE_PATHS = (
     *(f"/v1/ledger/{part}" for part in ("entries", "head", "inclusion", "consistency", "keys")),
     "/v1/ledger/entries/{seq}/private",
 )  # fmt: skip
-LANGSMITH_OPEN = frozenset({"/api/v1/attachments/{token}", "/api/v1/info"})
+LANGSMITH_OPEN = frozenset({
+    "/api/v1/attachments/{token}", "/api/v1/info",
+    *(f"/api/v1/public/{{share_token}}/{part}" for part in ("run", "run/{run_id}", "runs/query", "feedbacks")),
+    *(f"/api/v2/public/{{share_token}}/{part}" for part in ("run/{run_id}", "runs/query")),
+})  # fmt: skip
 """Canonical paths of the LangSmith dialect that need no key."""
+PHOENIX_PATHS = frozenset(spellings(*(path for route in PHOENIX_ROUTES for path in (route.path, *route.aliases))))
 SYSTEM_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 OPEN = {Permission.PUBLIC, Permission.NONE_NEEDED}
 
@@ -67,7 +74,8 @@ def test_routes_without_a_key_are_these_and_no_others(wire: Wire) -> None:
     langsmith = {
         path for route in LANGSMITH_ROUTES if route.path in LANGSMITH_OPEN for path in (route.path, *route.aliases)
     }
-    assert found == set(spellings(*SYSTEM_PATHS, "/api/{unique_organization_id}/traces/{trace_unique_id}/", *langsmith))
+    public = "/api/{unique_organization_id}/traces/{trace_unique_id}/"
+    assert found == set(spellings(*SYSTEM_PATHS, VERSION_PATH, public, *langsmith))
 
 
 def test_every_langsmith_operation_stands_at_two_roots() -> None:
@@ -94,6 +102,7 @@ def calls(wire: Wire) -> list[tuple[str, str, Permission]]:
 @pytest.mark.parametrize("key", [None, "", "wrong", "cs_00000000_" + "A" * 43, "x" * 10_000])
 def test_without_a_valid_key_nothing_answers(wire: Wire, key: str | None) -> None:
     for method, path, _ in calls(wire):
+        wire.clock.advance(1)  # else the limit of wrong keys is met
         answer = wire.send(method, path, {}, key=key)
         assert answer.status_code == 401, (method, path)
         assert "traces" not in answer.text or "API key" in answer.text
@@ -106,6 +115,7 @@ def test_an_expired_or_revoked_key_opens_nothing(wire: Wire) -> None:
     wire.catalog.revoke_key(org_id, revoked.key.public_id)
     wire.clock.advance(10)
     for method, path, _ in calls(wire):
+        wire.clock.advance(1)  # else the limit of wrong keys is met
         for key in (expired.secret, revoked.secret):
             assert wire.send(method, path, {}, key=key).status_code == 401, (method, path)
 
@@ -186,7 +196,7 @@ def test_the_description_is_complete_and_valid(wire: Wire) -> None:
         "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
         "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
         "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", *NATIVE_PATHS,
-        *(route.path for route in LANGSMITH_ROUTES if route.is_described),
+        *(route.path for route in (*LANGSMITH_ROUTES, *PHOENIX_ROUTES) if route.is_described),
     }  # fmt: skip
     bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]
     assert bulk["content"]["application/json"]["schema"]["required"] == ["filters"]
@@ -280,6 +290,11 @@ def test_each_dialect_has_one_shape_of_errors(wire: Wire) -> None:
             continue
         for answer in (wire.send(method, path, {}, key=None), wire.send(method, path, b"{", key="x" * 9)):
             assert answer.status_code == 401
+            if path in {concrete(each) for each in PHOENIX_PATHS}:
+                assert answer.text == "Invalid token", path
+                assert answer.headers["content-type"] == "text/plain; charset=utf-8", path
+                assert answer.headers["x-phoenix-server-version"], path
+                continue
             body = answer.json()
             if family := langsmith_family(method, path):
                 assert set(body) == LANGSMITH_SHAPES[family], path
@@ -296,3 +311,5 @@ def test_each_dialect_has_one_shape_of_errors(wire: Wire) -> None:
         answer = wire.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
         assert answer.json()["code"] == "not_found"
+    answer = wire.get("/v1/nothing-here")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/plain; charset=utf-8")

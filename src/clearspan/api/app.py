@@ -19,6 +19,8 @@ from clearspan.api.methods import HeadAsGet, allowed_methods
 from clearspan.api.native.problem import is_native, problem_response
 from clearspan.api.native.routes import add_native_routes
 from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
+from clearspan.api.phoenix.conventions import Invalid, Refused, ServerVersion, is_phoenix, phoenix_failure
+from clearspan.api.phoenix.routes import add_phoenix_routes
 from clearspan.api.rates import RateLimits
 from clearspan.api.respan.paging import base_url
 from clearspan.api.respan.routes import add_respan_routes
@@ -39,7 +41,7 @@ def create_app(services: Services) -> ASGIApp:
         lambda principal, permission: rates.spend(principal.key_id, permission),
     )
     protect(app, gate)
-    return Watch(HeadAsGet(app), services.metrics)
+    return Watch(HeadAsGet(ServerVersion(app, app)), services.metrics)
 
 
 def build_routes(services: Services) -> FastAPI:
@@ -54,6 +56,8 @@ def build_routes(services: Services) -> FastAPI:
         redoc_url=None,
         exception_handlers={
             ClearspanError: _on_error,
+            Invalid: _on_answered,
+            Refused: _on_answered,
             RequestTimeout: _on_error,
             HTTPException: _on_http_error,
             Exception: _on_error,
@@ -65,6 +69,7 @@ def build_routes(services: Services) -> FastAPI:
     add_respan_routes(app)
     add_native_routes(app)
     add_langsmith_routes(app)
+    add_phoenix_routes(app)
     add_system_routes(app)
     return app
 
@@ -75,6 +80,11 @@ async def _on_error(request: Request, error: Exception) -> Response:
         message = f"Your API key is invalid or expired, please check your API key at {base_url(request)}/ui/keys"
         failure = Failure(failure.status, failure.code, message, headers=failure.headers)
     return _shaped(request, failure)
+
+
+async def _on_answered(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Invalid | Refused)
+    return error.response()
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -97,4 +107,6 @@ def _shaped(request: Request, failure: Failure) -> Response:
     family = family_of(request)
     if family is not None:
         return langsmith_failure(request, failure, family)
+    if is_phoenix(request.app, request.scope):
+        return phoenix_failure(request, failure)
     return otlp_failure(request, failure) if is_otlp(request) else json_failure(failure)

@@ -30,6 +30,7 @@ E = TypeVar("E")
 
 _MARK = "__clearspan_permission__"
 _PRINCIPAL = "clearspan.principal"
+_PERMISSION = "clearspan.permission"
 _SCHEMES = ("bearer ", "api-key ")
 
 
@@ -151,6 +152,15 @@ def principal_of(connection: HTTPConnection) -> Principal:
     return found
 
 
+def refused_for(connection: HTTPConnection) -> tuple[Principal, Permission] | None:
+    """Who asked, and which permission the route needs; for the wording of errors. None: no valid key came."""
+    principal = connection.scope.get(_PRINCIPAL)
+    permission = connection.scope.get(_PERMISSION)
+    if isinstance(principal, Principal) and isinstance(permission, Permission):
+        return principal, permission
+    return None
+
+
 class GuessLimit:
     """How many wrong keys an address may present: a budget that fills up evenly over a minute."""
 
@@ -216,9 +226,10 @@ class Gate:
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             principal = self.admit(scope["headers"], (scope.get("client") or ("",))[0])
+            # Before it may be refused: dialects word a refusal by who asked, and for what.
+            scope[_PRINCIPAL], scope[_PERMISSION] = principal, permission
             principal.require(scope_needed)
             self._on_admitted(principal, permission)
-            scope[_PRINCIPAL] = principal
             await endpoint(scope, receive, send)
 
         return guarded
