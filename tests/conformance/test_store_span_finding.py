@@ -1,4 +1,4 @@
-"""Spans found by their run ids alone, whatever dialect they came by."""
+"""Spans found by their ids alone: run ids, whatever dialect they came by, and the span ids of OTLP."""
 
 from __future__ import annotations
 
@@ -68,6 +68,43 @@ def test_every_span_is_found_by_its_run_id(stores: Stores) -> None:
     assert places(stores, *expected) == set().union(*expected.values())
 
 
+def by_own_id(stores: Stores, *span_ids: str, project_ids: tuple[int, ...] = (1, 2)) -> set[tuple[int, str, str]]:
+    """(project, trace, span) of every visible span that is called so."""
+    return {
+        (project_id, trace_id, each.span.span_id)
+        for (project_id, trace_id), seen in visible(stores.reader, project_ids).items()
+        for each in seen.spans
+        if each.span.span_id in span_ids
+    }
+
+
+def test_every_span_of_otlp_is_found_by_its_own_id(stores: Stores) -> None:
+    fill(stores)
+    for span_id in HEX16:
+        assert places(stores, span_id) == by_own_id(stores, span_id) != set()
+    assert places(stores, *HEX16, *HEX16, "b" * 16) == by_own_id(stores, *HEX16)
+    assert places(stores, *HEX16, scope=Scope((1,))) == by_own_id(stores, *HEX16, project_ids=(1,))
+    assert places(stores, *HEX16, scope=Scope((1, 2), "prod")) == by_own_id(stores, *HEX16, project_ids=(2,))
+    assert places(stores, HEX16[0], run_id(1)) == by_own_id(stores, HEX16[0], run_id(1))
+    planned = stores.deletions.plan_ids(SCOPE, TRACE_IDS[:3], Window())
+    stores.deletions.hide("del-1", SCOPE, None, Window(), planned, b"{}")
+    left = by_own_id(stores, *HEX16)
+    assert places(stores, *HEX16) == left
+    stores.deletions.purge_batch("del-1", 0, rows_max=1000)
+    assert places(stores, *HEX16) == left
+
+
+def test_span_ids_are_found_in_every_bucket(stores: Stores) -> None:
+    ids = [f"{n:016x}" for n in range(2_600)]  # three buckets of 1,024 traces, the last one not full
+    batches = [make_batch(f"{n:032x}", [make_span(ids[n])]) for n in range(2_600)]
+    stores.writer.write(batches, received_ns=T0_NS)
+    stores.writer.write([make_batch("f" * 32, [make_span(ids[5])])], received_ns=T0_NS)
+    for n in (0, 5, 1_022, 1_023, 1_024, 2_047, 2_048, 2_599):
+        expected = {(1, f"{n:032x}", ids[n])} | ({(1, "f" * 32, ids[5])} if n == 5 else set())
+        assert places(stores, ids[n]) == expected
+    assert len(places(stores, *ids[1_000:2_100])) == 1_100
+
+
 def test_what_is_found_is_whole(stores: Stores) -> None:
     fill(stores)
     whole = visible(stores.reader, [1, 2])
@@ -80,8 +117,9 @@ def test_what_is_found_is_whole(stores: Stores) -> None:
 
 def test_other_ids_find_nothing(stores: Stores) -> None:
     fill(stores)
-    nowhere = [run_id(77), run_id_of("c" * 32, "b" * 16, False), run_id_of("no", "where", False), *HEX16, ""]
+    nowhere = [run_id(77), run_id_of("c" * 32, "b" * 16, False), run_id_of("no", "where", False), "b" * 16, ""]
     assert places(stores, *nowhere) == set()
+    assert places(stores, "span one", "sixteen letters!", HEX16[0].upper(), "trace_abc", HEX16[0][:15]) == set()
     assert places(stores) == set()
 
 

@@ -36,6 +36,11 @@ def is_run_id(span_id: str) -> bool:
     return _HEX32.fullmatch(span_id) is not None
 
 
+def is_otlp_id(span_id: str) -> bool:
+    """Whether an id (normal form) is a span id as OTLP has them: 16 hex digits, unique by chance beyond its trace."""
+    return _HEX16.fullmatch(span_id) is not None
+
+
 def run_id_of(trace_id: str, span_id: str, is_root: bool) -> str:
     """The run id of a span: 32 hex digits.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from clearspan.model.errors import NotFound
-from clearspan.model.runs import run_id_of
+from clearspan.model.runs import is_otlp_id, is_run_id, run_id_of
 from clearspan.model.span import Attachment
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
@@ -76,13 +76,14 @@ class AttachmentMemory:
     _matching: Callable[[Scope, Expr | None, Window], Iterator[Trace]]
 
     def find_spans(self, scope: Scope, span_ids: Sequence[str]) -> list[SpanRow]:
-        wanted = set(span_ids)
+        wanted = {each for each in span_ids if is_run_id(each) or is_otlp_id(each)}
         with self._lock:
             found = [
                 SpanRow(trace.row, span_detail(trace, span_id))
                 for trace in self._matching(scope, None, Window())
                 for span_id in trace.spans
-                if run_id_of(trace.trace_id, span_id, span_id == trace.summary.root_span_id) in wanted
+                if span_id in wanted
+                or run_id_of(trace.trace_id, span_id, span_id == trace.summary.root_span_id) in wanted
             ]
         return sorted(found, key=lambda row: (row.trace.trace_pk, row.detail.span.span_id))
 

@@ -100,8 +100,12 @@ class SpanReader(Protocol):
         ...
 
     def find_spans(self, scope: Scope, span_ids: Sequence[str]) -> list[SpanRow]:
-        """The visible spans whose run id (model.runs) is one of those, whatever their trace, records included; of
-        copies in several projects all. By (trace_pk, span_id); ids that are no run ids find nothing."""
+        """The visible spans with one of those ids, whatever their trace, records included; of copies in several
+        projects, or traces, all. By (trace_pk, span_id).
+
+        32 hex digits in lower case are a run id (model.runs), 16 the span's own id as OTLP has it; other ids find
+        nothing.
+        """
         ...
 
     def list_attachments(

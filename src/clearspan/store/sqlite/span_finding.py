@@ -1,4 +1,4 @@
-"""Finding spans by run ids alone, and what came with them: the reader's part of SpanReader that needs no filter."""
+"""Finding spans by their ids alone, and what came with them: the reader's part of SpanReader that needs no filter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 
 from clearspan.ingest.payload import decode_block, record_bytes
 from clearspan.model.errors import NotFound
-from clearspan.model.runs import derived_from, is_hashed, is_run_id, may_be_hashed, run_id_of
+from clearspan.model.runs import derived_from, is_hashed, is_otlp_id, is_run_id, may_be_hashed, run_id_of
 from clearspan.model.trace import Scope
 from clearspan.store.port import SpanDetail
 from clearspan.store.spans import AttachmentInfo, SpanRow, pieces_of
@@ -24,6 +24,18 @@ _Place = tuple[int, str]  # trace_pk, span_id
 
 _NOT_HEX32: Final = "(length({0}) <> 32 OR {0} GLOB '*[^0-9a-f]*')"
 _IN_PROJECTS: Final = "t.project_id IN (SELECT value FROM json_each(?))"
+
+BUCKET_BITS: Final = 10
+"""A bucket of the index `span_by_bucket` holds the spans of 2 ** BUCKET_BITS traces, by order of arrival."""
+
+# All buckets there are, the ids inside each: every probe of one bucket is made while its pages are at hand.
+_IN_BUCKETS: Final = (
+    f"WITH RECURSIVE bucket (no) AS (SELECT max(trace_pk) >> {BUCKET_BITS} FROM trace UNION ALL "
+    f"SELECT no - 1 FROM bucket WHERE no > (SELECT min(trace_pk) >> {BUCKET_BITS} FROM trace)) "
+    "SELECT s.trace_pk, s.span_id FROM bucket AS b CROSS JOIN json_each(?) AS w "
+    f"CROSS JOIN span s INDEXED BY span_by_bucket ON s.trace_pk >> {BUCKET_BITS} = b.no AND s.span_id = w.value "
+    f"AND length(s.span_id) = 16 CROSS JOIN trace t USING (trace_pk) WHERE {_IN_PROJECTS}"
+)
 
 # Where spans can be that have a UUIDv5: each statement is tried only if those before it have not found every id.
 _HASHED: Final = (
@@ -45,9 +57,14 @@ class SpanFinding:
 
     def find_spans(self, scope: Scope, span_ids: Sequence[str]) -> list[SpanRow]:
         """See SpanReader.find_spans. Cost: 350 µs for one span, 100 µs each of many, mostly their blocks; a UUIDv5
-        that is nowhere reads the ids of all spans in the scope that may have one."""
+        that is nowhere reads the ids of all spans in the scope that may have one. An id of OTLP costs 1 to 3 µs for
+        each 1,024 traces that the store holds, of any project."""
         with self._limited() as (conn, check):
-            return _rows(conn, _places(conn, scope, set(filter(is_run_id, span_ids)), check), scope)
+            places = _places(conn, scope, set(filter(is_run_id, span_ids)), check)
+            otlp_ids = sorted(set(filter(is_otlp_id, span_ids)))
+            if otlp_ids:
+                places += _in_buckets(conn, scope, otlp_ids)
+            return _rows(conn, places, scope)
 
     def list_attachments(
         self, scope: Scope, keys: Sequence[tuple[int, str]]
@@ -109,6 +126,13 @@ def _places(conn: apsw.Connection, scope: Scope, wanted: set[str], check: Callab
                     found[trace_pk, span_id] = run_id
         missing -= set(found.values())
     return list(found)
+
+
+def _in_buckets(conn: apsw.Connection, scope: Scope, span_ids: Sequence[str]) -> list[_Place]:
+    """Where the spans with those ids of 16 hex digits are, visible or not."""
+    ids, projects = orjson.dumps(span_ids).decode(), orjson.dumps(scope.project_ids).decode()
+    rows: Any = conn.execute(_IN_BUCKETS, (ids, projects))
+    return [(trace_pk, span_id) for trace_pk, span_id in rows]
 
 
 def _derived(conn: apsw.Connection, projects: str, run_id: str) -> list[_Place]:
