@@ -203,6 +203,13 @@ def found(stores: Stores, text: str) -> list[str]:
     return [row.detail.span.span_id.lstrip("0") for row in everything(stores, parse_filter(text))]
 
 
+def test_a_parser_is_no_chain(stores: Stores) -> None:
+    stores.writer.write(run_batches(create(1, trace=1), create(2, trace=1, run_type="parser")), received_ns=1)
+    assert found(stores, 'eq(run_type, "parser")') == ["2"]
+    assert found(stores, 'eq(run_type, "chain")') == ["1"]
+    assert found(stores, 'neq(run_type, "chain")') == ["2"]
+
+
 def test_the_runs_own_record_is_searched(runs: Stores) -> None:
     other = "c" * 16
     assert found(runs, 'search("zugspitze")') == [other, "1"]

@@ -8,7 +8,9 @@ import pytest
 
 from clearspan.api.langsmith.filter_text import CALLS_MAX, DEPTH_MAX, LENGTH_MAX, VALUES_MAX
 from clearspan.api.langsmith.grammar import FIELDS, OPERATORS, parse_filter, parse_filters
+from clearspan.ingest.run_promotion import KIND_OF_RUN_TYPE, RUN_TYPE_OF_KIND
 from clearspan.model.errors import InvalidFilter
+from clearspan.model.span import KINDS
 from clearspan.query.ast import Condition, Group, Not, RootSpan, SomeEntry, SomeSpan
 from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.query.describe import describe
@@ -20,6 +22,7 @@ UUID = "0af76519-16cd-43dd-8448-eb211c80319c"
 MEANINGS = {
     'eq(run_type, "tool")': 'log_type is one of "function", "tool"',
     'neq(run_type, "tool")': 'not (log_type is one of "function", "tool")',
+    'eq(run_type, "parser")': 'log_type is "parser"',
     "eq(name, 'it\\'s')": 'span_name is "it\'s"',
     'eq(name, "\\u00fc\\n\\ud83d\\ude00")': 'span_name is "ü\\n😀"',
     "gt(latency, 10)": "span_latency > 10 s",
@@ -111,6 +114,18 @@ def test_the_three_filters_turn_to_the_run_its_root_and_its_tree() -> None:
     assert found == Group("AND", (own, RootSpan(root), SomeSpan(tree)))
     assert parse_filters(None, None, 'eq(name, "c")') == SomeSpan(tree)
     assert parse_filters() is None
+
+
+def test_a_run_type_finds_what_is_shown_as_it_and_nothing_else() -> None:
+    asked: dict[str, set[object]] = {}
+    for run_type, kind in KIND_OF_RUN_TYPE.items():
+        found = parse_filter(f'eq(run_type, "{run_type}")')
+        assert isinstance(found, Condition)
+        asked[run_type] = set(found.values)
+        assert RUN_TYPE_OF_KIND.get(kind, "chain") == run_type, "a run is shown as what it says"
+    for kind in KINDS:
+        shown_as = RUN_TYPE_OF_KIND.get(kind, "chain")
+        assert [run_type for run_type, kinds in asked.items() if kind in kinds] == [shown_as]
 
 
 def test_not_of_a_pair_is_about_every_entry() -> None:

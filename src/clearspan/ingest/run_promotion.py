@@ -32,14 +32,14 @@ KIND_OF_RUN_TYPE: Final[Mapping[str, str]] = {
     "retriever": "retriever",
     "embedding": "embedding",
     "prompt": "prompt",
-    "parser": "chain",
+    "parser": "parser",
 }
 """Every `run_type` there is, and the kind of its span."""
 
 RUN_TYPE_OF_KIND: Final[Mapping[str, str]] = {
     "chat": "llm", "completion": "llm", "response": "llm", "generation": "llm", "text": "llm",
     "embedding": "embedding", "tool": "tool", "function": "tool", "retriever": "retriever", "reranker": "retriever",
-    "prompt": "prompt",
+    "prompt": "prompt", "parser": "parser",
 }  # fmt: skip
 """The `run_type` of a span that came by another dialect; any kind that is not here is a chain."""
 

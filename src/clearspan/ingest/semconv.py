@@ -45,8 +45,9 @@ FIELDS: Final[tuple[Field, ...]] = (
         "openinference.span.kind",
         "traceloop.span.kind",
         "ai.operationId",
-        "gen_ai.operation.name",
+        # Before the operation's name: LangSmith's client calls a retriever "embeddings" there.
         "langsmith.span.kind",
+        "gen_ai.operation.name",
         "llm.request.type",
     )),
     Field("entity_name", "text", ("traceloop.entity.name",)),
@@ -275,7 +276,7 @@ KIND_WORDS: Final[dict[str, str]] = {
     "other": "other",
     "unknown": "unknown",
     # LSO: langsmith.span.kind
-    "parser": "chain",
+    "parser": "parser",
 }
 
 _VERCEL_STEPS: Final = (

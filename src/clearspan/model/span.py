@@ -13,7 +13,7 @@ LLM_KINDS = frozenset({"chat", "completion", "response", "generation", "embeddin
 
 KINDS = LLM_KINDS | {
     "workflow", "agent", "task", "tool", "chain", "retriever", "reranker", "guardrail", "evaluator", "prompt",
-    "handoff", "function", "speech", "transcription", "score", "batch", "custom", "span", "other", "unknown",
+    "parser", "handoff", "function", "speech", "transcription", "score", "batch", "custom", "span", "other", "unknown",
 }  # fmt: skip
 """The closed set of `Span.kind`. The wire's other words are mapped to it by ingest/semconv.py."""
 
