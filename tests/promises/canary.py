@@ -301,6 +301,11 @@ def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
         yield Question(path={"feedback_id": annotation_id})
 
 
+def _audits(_: Wire, planted: Planted) -> Iterator[Question]:
+    for query in ("&limit=100", "&operations=delete_runs", "&operations=deletion_verified"):
+        yield Question(f"?start_time=2020-01-01{query}")
+
+
 _QUIET: Final = Canary(_once, shows=False)
 _ONE: Final = Canary(_deletion, shows=False)
 _PROOF: Final = Canary(_proofs, shows=False)
@@ -324,6 +329,8 @@ CANARIES: Final[dict[str, Canary]] = {
     "get_inclusion": _PROOF,
     "get_consistency": _PROOF,
     "get_keys": _QUIET,
+    "list_audit_logs": Canary(_audits, shows=False),
+    "list_operations": _QUIET,
     "server_info": _QUIET,
     "workspace_settings": _QUIET,
     "list_workspaces": _QUIET,
@@ -358,6 +365,7 @@ WRITES: Final = {
     "create_hold": "answers with what it was asked with, and with counts",
     "release_hold": "answers with the hold",
     "erase_private": "answers with a number",
+    "delete_runs": "deletes; answers with counts, and with the ids it was asked with that name nothing",
     "delete_session": "deletes; answers with counts alone",
     "delete_sessions": "deletes; answers with counts alone",
     "share_run": "answers with the id and token it was asked with",

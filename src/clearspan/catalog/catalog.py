@@ -280,6 +280,13 @@ class Catalog(ProjectCatalog):
         with self._database.read() as db:
             return ledger.entries(db, after_seq=after_seq, limit=limit, org_id=org_id, deletion_id=deletion_id)
 
+    def ledger_newest(
+        self, org_id: int, *, start_ns: int, end_ns: int, before_seq: int | None, limit: int
+    ) -> list[LedgerEntry]:
+        """See ledger.newest_first."""
+        with self._database.read() as db:
+            return ledger.newest_first(db, org_id, start_ns=start_ns, end_ns=end_ns, before_seq=before_seq, limit=limit)
+
     def ledger_size(self) -> int:
         """How many entries the ledger has."""
         with self._database.read() as db:

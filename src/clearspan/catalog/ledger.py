@@ -108,6 +108,23 @@ def entries(
     return [_entry(row) for row in db.execute(query.order_by(ledger_entry.c.seq).limit(limit))]
 
 
+def newest_first(
+    db: Connection, org_id: int, *, start_ns: int, end_ns: int, before_seq: int | None, limit: int
+) -> list[LedgerEntry]:
+    """Entries of an organisation from `start_ns` to `end_ns` (both included), those with the largest numbers first.
+
+    Args:
+        before_seq: only entries with a smaller number: where the page before ended.
+    Cost: a walk from `before_seq` towards the beginning, until the page is full.
+    """
+    query = _ENTRY.where(
+        ledger_entry.c.org_id == org_id, ledger_entry.c.at_ns >= start_ns, ledger_entry.c.at_ns <= end_ns
+    )
+    if before_seq is not None:
+        query = query.where(ledger_entry.c.seq < before_seq)
+    return [_entry(row) for row in db.execute(query.order_by(ledger_entry.c.seq.desc()).limit(limit))]
+
+
 def text_of(entry: LedgerEntry) -> bytes:
     """The entry as it is hashed and exported: JSON of all fields but its own hash, keys sorted, no blanks.
 

@@ -8,6 +8,7 @@ stands in tombstones, deletions and receipts.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clearspan.catalog import Catalog, Project, ProjectState
@@ -26,6 +27,8 @@ from clearspan.query.values import make_condition
 from clearspan.store.annotations import AnnotationWriter
 from clearspan.store.port import TraceReader
 
+REMOVAL_SHAPE = "span_count:gte:1"
+"""How the condition of a removal (`_any_trace`) stands in the ledger."""
 WATCHED_S = 3600.0
 """How long after a project is gone it is still looked at for traces that some slow request brought."""
 
@@ -116,6 +119,14 @@ class ProjectRemoval:
         request = RemovalRequest(project.org_id, before.requested_by, before.dialect)
         result = self._deleter.delete(_all_of(project, request), wait_s=0.0, wait_for="hidden")
         self._catalog.project_leaves(project.id, result.deletion_id)
+
+
+def is_removal(dialect: str, shape: Sequence[str]) -> bool:
+    """Whether a deletion, by what the ledger says of it, is the removal of a project.
+
+    Only LangSmith's dialect removes projects, and none of its other deletions can ask for a number of spans.
+    """
+    return dialect == "langsmith" and REMOVAL_SHAPE in shape
 
 
 def _all_of(project: Project, request: RemovalRequest) -> DeletionRequest:

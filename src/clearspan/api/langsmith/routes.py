@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from clearspan.api.langsmith import attachments, configs, feedback, info, ingest, sessions, sessions_v2, shares
+from clearspan.api.langsmith import (
+    attachments,
+    audit_logs,
+    configs,
+    deletes,
+    feedback,
+    info,
+    ingest,
+    sessions,
+    sessions_v2,
+    shares,
+)
 from clearspan.api.langsmith.errors import own
 from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.api.routing import RestRoute, add_plain_routes, add_rest_routes, spellings
@@ -22,6 +33,8 @@ ROUTES: tuple[RestRoute, ...] = (
     *sessions_v2.ROUTES,
     *shares.ROUTES,
     *configs.ROUTES,
+    *deletes.ROUTES,
+    *audit_logs.ROUTES,
 )
 
 
