@@ -21,8 +21,8 @@ def naming(
 ) -> list[PlannedTrace]:
     """See port.DeletionStore.naming.
 
-    Cost: one index probe for each project and key; where a project uses a key, some 1 µs a span of the given traces
-    and 4 µs a span, project and key.
+    Cost: one index probe for each project and key, 0.4 ms for a thousand projects; where one project uses one key some
+    15 µs for each span of the given traces.
     """
     used = _used(conn, scope, keys)
     if not used:
