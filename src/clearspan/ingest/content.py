@@ -34,6 +34,7 @@ INPUT_KEYS: Final = (
     "all_messages_events",
     "tool_arguments",
     "input",
+    "prompt",
 )
 
 OUTPUT_KEYS: Final = (

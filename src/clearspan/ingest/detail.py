@@ -14,7 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from clearspan.ingest import content, respan
-from clearspan.ingest.messages import Message, from_events, parse_messages
+from clearspan.ingest.messages import MESSAGE_EVENTS, Message, from_events, from_span_events, parse_messages
 from clearspan.ingest.metadata import json_text
 from clearspan.ingest.payload import (
     CODEC_LANGSMITH_RUN,
@@ -30,6 +30,7 @@ from clearspan.ingest.wire import ResourceView, SpanTextsView, SpanView, any_val
 from clearspan.model.errors import InvalidPayload
 
 _STATUS: Final = ("unset", "ok", "error")
+_EVENT_MARKS: Final = tuple(name.encode() for name in MESSAGE_EVENTS)
 _OPERATION_DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 
@@ -105,11 +106,11 @@ def decode_span(record: bytes, log_records: Sequence[bytes] = ()) -> DecodedSpan
     events = tuple(Event(each.name, each.time_unix_nano, _plain(each.attributes)) for each in span.events)
     asked, answered = content.input_messages(attributes), content.output_messages(attributes)
     given_in, given_out = _from_attributes(attributes)
-    if log_records and (not asked or not answered or given_in is None or given_out is None):
-        from_logs = _from_logs(log_records)
-        asked, answered = asked or from_logs[0], answered or from_logs[1]
-        given_in = given_in or _messages_text(from_logs[0])
-        given_out = given_out or _messages_text(from_logs[1])
+    if not asked or not answered or given_in is None or given_out is None:
+        for told in (_from_span_events(events), _from_logs(log_records)):
+            asked, answered = asked or told[0], answered or told[1]
+            given_in = given_in or _messages_text(told[0])
+            given_out = given_out or _messages_text(told[1])
     scope = InstrumentationScope.FromString(wire.scope)
     code = span.status.code
     return DecodedSpan(
@@ -173,9 +174,10 @@ def input_output_links(record: bytes, log_records: Sequence[bytes] = ()) -> tupl
         given_in, given_out = _first(_INPUTS, keyed), _first(_OUTPUTS, keyed)
         if (given_in is None or given_out is None) and any(key.startswith(_PIECES) for key in keyed):
             given_in, given_out = _from_attributes(attributes_of(attributes))
-    if log_records and (given_in is None or given_out is None):
-        asked, answered = _from_logs(log_records)
-        given_in, given_out = given_in or _messages_text(asked), given_out or _messages_text(answered)
+    if given_in is None or given_out is None:
+        events = _message_events(wire.raw) if any(mark in wire.raw for mark in _EVENT_MARKS) else ()
+        for asked, answered in (_from_span_events(events), _from_logs(log_records)):
+            given_in, given_out = given_in or _messages_text(asked), given_out or _messages_text(answered)
     return given_in, given_out, bool(span.links)
 
 
@@ -259,6 +261,21 @@ def _from_attributes(attributes: Mapping[str, Any]) -> tuple[str | None, str | N
         text = next((text for key in keys if (text := content.value_text(attributes.get(key)))), None)
         given.append(text or _messages_text(read(attributes)))
     return given[0], given[1]
+
+
+def _message_events(raw: bytes) -> list[Event]:
+    span = WireSpan.FromString(raw)
+    return [
+        Event(each.name, each.time_unix_nano, _plain(each.attributes))
+        for each in span.events
+        if each.name in MESSAGE_EVENTS
+    ]
+
+
+def _from_span_events(events: Sequence[Event]) -> tuple[list[Message], list[Message]]:
+    """(asked, answered) of a span's own events."""
+    told = sorted((each for each in events if each.name in MESSAGE_EVENTS), key=lambda each: each.time_ns)
+    return from_span_events((each.name, each.attributes) for each in told)
 
 
 def _from_logs(log_records: Sequence[bytes]) -> tuple[list[Message], list[Message]]:

@@ -23,6 +23,13 @@ Message = dict[str, Any]
 _decode = msgspec.json.Decoder().decode
 _INDEX_MAX: Final = 10_000
 _DEPTH_MAX: Final = 12
+_CONTENT_PROMPT: Final = "gen_ai.content.prompt"
+_CONTENT_COMPLETION: Final = "gen_ai.content.completion"
+_EVENT_JSON: Final = frozenset({"message", "tool_calls"})  # objects, which attributes hold as JSON text
+MESSAGE_EVENTS: Final = frozenset({
+    _CONTENT_PROMPT, _CONTENT_COMPLETION, "gen_ai.choice", "gen_ai.system.message", "gen_ai.user.message",
+    "gen_ai.assistant.message", "gen_ai.tool.message",
+})  # fmt: skip  # the events of a span that hold what was said
 _MESSAGE_KEYS: Final = frozenset({"role", "content", "parts", "message", "tool_calls"})
 
 
@@ -277,6 +284,31 @@ def from_traceloop(attributes: Mapping[str, Any], prefix: str) -> list[Message]:
             flat = {**each, "tool_calls": calls, "content": content if is_parts else each.get("content")}
             messages.extend(_from_chat(flat, role))
     return messages
+
+
+def from_span_events(events: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[list[Message], list[Message]]:
+    """Messages that a span keeps as its events, (name, attributes) in order of time: (asked, answered).
+
+    One event a message, or `gen_ai.content.prompt` and `gen_ai.content.completion` with all of them. What the assistant
+    and tools said is part of the question where a `gen_ai.choice` answers it; else what follows the last word of the
+    user or the system is the answer.
+    """
+    asked: list[Message] = []
+    answered: list[Message] = []
+    for name, attributes in events:
+        if name == _CONTENT_PROMPT:
+            asked += parse_messages(attributes.get("gen_ai.prompt"))
+        elif name == _CONTENT_COMPLETION:
+            answered += parse_messages(attributes.get("gen_ai.completion"), "assistant")
+        else:
+            said = {key: parse_json(value) if key in _EVENT_JSON else value for key, value in attributes.items()}
+            before, after = from_events([(name, said)])
+            asked += before
+            answered += after
+    if not answered:
+        last = max((at for at, each in enumerate(asked) if each["role"] not in ("assistant", "tool")), default=-1)
+        asked, answered = asked[: last + 1], asked[last + 1 :]
+    return asked, answered
 
 
 def from_events(events: Iterable[tuple[str, Any]]) -> tuple[list[Message], list[Message]]:

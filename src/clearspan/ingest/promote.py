@@ -38,7 +38,7 @@ _STATUS: Final = ("unset", "ok", "error")
 # Slots by name, once: attribute access on a module is slower than a global.
 _KIND, _ENTITY, _WORKFLOW, _PATH = (SLOTS[n] for n in ("kind", "entity_name", "workflow_name", "path"))
 _LOG_METHOD, _OPERATION, _FUNCTION, _MSG = (SLOTS[n] for n in ("log_method", "operation_id", "function_id", "message"))
-_RUN_NAME = SLOTS["run_name"]
+_RUN_NAME, _TOOL, _TEMPLATE = SLOTS["run_name"], SLOTS["tool_name"], SLOTS["template_variables"]
 _MODEL, _ANSWERED, _INVOCATION, _PROVIDER = (SLOTS[n] for n in ("model", "response_model", "invocation", "provider"))
 _DEPLOYMENT, _PROMPT_ID, _PROMPT_NAME, _PROMPT_VERSION, _PROMPT = (
     SLOTS[n] for n in ("deployment_name", "prompt_id", "prompt_name", "prompt_version", "prompt")
@@ -138,7 +138,7 @@ class Promoter:
             _entity_name(slots, name),
             slots[_WORKFLOW],
             slots[_PATH],
-            slots[_KIND] or "span",
+            slots[_KIND] or _unsaid_kind(slots),
             slots[_LOG_METHOD],
             start_ns,
             end_ns,
@@ -324,6 +324,13 @@ def _in_range(ns: int) -> int:
 
 def _body(view: Any) -> tuple[bytes, ...]:
     return (view.body,) if hasattr(view, "body") else ()
+
+
+def _unsaid_kind(slots: list[Any]) -> str:
+    """The kind of a span that has no word for it."""
+    if slots[_TOOL] is not None:
+        return "tool"
+    return "prompt" if slots[_TEMPLATE] is not None else "span"
 
 
 def _scan_events(events: Any) -> tuple[int | None, bytes | None]:

@@ -50,6 +50,9 @@ FIELDS: Final[tuple[Field, ...]] = (
         "gen_ai.operation.name",
         "llm.request.type",
     )),
+    # What these are about tells the kind of a span that does not say it.
+    Field("tool_name", "text", ("gen_ai.tool.name",)),
+    Field("template_variables", "object", ("llm.prompt_template.variables",)),
     Field("entity_name", "text", ("traceloop.entity.name",)),
     Field("run_name", "text", ("langsmith.trace.name",)),
     Field("workflow_name", "text", ("traceloop.workflow.name",)),
