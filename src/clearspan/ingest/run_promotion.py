@@ -112,7 +112,8 @@ class RunPromoter:
 
         Args:
             stored: its stored form.
-            values: the decoded fields of its view, if the caller has them; only `_SMALL_FIELDS` and `_LARGE_FIELDS` are read.
+            values: the decoded fields of its view, if the caller has them; only `_SMALL_FIELDS` and `_LARGE_FIELDS` are
+            read.
         """
         view = run_view(document)
         if values is None:
