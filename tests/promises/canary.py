@@ -11,10 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from clearspan.api.app import build_routes
 from clearspan.api.auth import Permission, route_permissions
+from clearspan.api.langsmith.run_views import COLUMNS, COLUMNS_V2
 from clearspan.model.annotation import AnnotationTarget
+from clearspan.model.clock import datetime_from_ns
+from clearspan.model.runs import run_id_of
 from clearspan.model.trace import Scope
 from clearspan.query.fields import FIELDS, METADATA, FieldType
 from clearspan.store.annotations import AnnotationWrite
@@ -53,16 +57,20 @@ class Planted:
     needles: set[str] = field(default_factory=set)
     by_field: dict[str, str] = field(default_factory=dict)
     annotation_ids: list[str] = field(default_factory=list)
+    run_ids: list[str] = field(default_factory=list)  # of the roots
+    tokens: list[str] = field(default_factory=list)  # of the links to them
+    thread_ids: list[str] = field(default_factory=list)
+    attachments: list[str] = field(default_factory=list)  # links to them
     deletion_id: str = "del_unknown"
 
     def hits(self, text: str, asked: Set[str] = frozenset()) -> int:
         """How many needles or trace ids a text shows, apart from those that were asked with."""
         words = named_in(text) - asked
-        return len(words & (self.needles | set(self.trace_ids)))
+        return len(words & (self.needles | set(self.trace_ids) | set(self.run_ids)))
 
 
 def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
-    """Traces of one customer, in turn by Respan's JSON and by OTLP, until so many needles are planted."""
+    """Traces of one customer, in turn by Respan, by OTLP and by LangSmith, until so many needles are planted."""
 
     def needle() -> str:
         made = needle_of(rng.randbytes(12))
@@ -74,6 +82,7 @@ def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
     while len(planted.needles) < needle_count:
         _plant_respan(wire, planted, needle)
         _plant_otlp(wire, planted, needle, rng)
+        _plant_runs(wire, planted, needle, rng)
         _plant_annotations(wire, planted, needle, rng)
     planted.by_field["customer_identifier"] = planted.customer
     return planted
@@ -106,6 +115,8 @@ def _plant_respan(wire: Wire, planted: Planted, needle: Callable[[], str]) -> No
     child = wire.span(trace_id, needle(), span_parent_id=root_id, prompt_messages=messages, span_name=needle())
     wire.ingest(root, child)
     planted.trace_ids.append(trace_id)
+    planted.run_ids.append(run_id_of(trace_id, root_id, True))
+    planted.thread_ids.append(named["thread_identifier"])
     planted.by_field = {
         **named,
         "trace_unique_id": trace_id,
@@ -149,6 +160,38 @@ def _plant_otlp(wire: Wire, planted: Planted, needle: Callable[[], str], rng: ra
         answer = wire.post(path, body)
         assert (answer.status_code, answer.json()) == (200, {}), answer.text
     planted.trace_ids.append(trace_id)
+    planted.run_ids.append(trace_id)
+
+
+def _plant_runs(wire: Wire, planted: Planted, needle: Callable[[], str], rng: random.Random) -> None:
+    root, child = (str(UUID(bytes=rng.randbytes(16), version=4)) for _ in range(2))
+    start_ns = wire.clock.now_ns() - 60 * SECOND_NS
+    begun, thread_id = iso(start_ns), needle()
+    order = f"{datetime_from_ns(start_ns):%Y%m%dT%H%M%S%f}Z{root}"
+    common = {"trace_id": root, "start_time": begun, "end_time": iso(start_ns + SECOND_NS), "session_name": "default"}
+    parts = [
+        {
+            "id": root, "dotted_order": order, "run_type": "chain", "name": needle(), "tags": [needle()],
+            "inputs": {"q": needle()}, "outputs": {"a": needle()}, "error": f"failed: {needle()}",
+            "extra": {
+                "metadata": {"user_id": planted.customer, "thread_id": thread_id, needle(): needle()},
+                "runtime": {"host": needle()},
+            },
+            "events": [{"name": needle(), "time": begun, "kwargs": {"token": needle()}}],
+            "serialized": {"repr": needle()}, "unheard_of": needle(),
+        },
+        {
+            "id": child, "dotted_order": f"{order}.{order.split('Z')[0]}Z{child}", "parent_run_id": root,
+            "run_type": "llm", "name": needle(), "inputs": {"messages": [{"role": "user", "content": needle()}]},
+            "outputs": {"usage_metadata": {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}},
+        },
+    ]  # fmt: skip
+    answer = wire.post("/runs/batch", {"post": [common | part for part in parts]})
+    assert answer.status_code == 202, answer.text
+    _attach(wire, planted, root, needle)
+    planted.trace_ids.append(root.replace("-", ""))
+    planted.run_ids.append(root.replace("-", ""))
+    planted.thread_ids.append(thread_id)
 
 
 def _plant_annotations(wire: Wire, planted: Planted, needle: Callable[[], str], rng: random.Random) -> None:
@@ -175,6 +218,17 @@ def _plant_annotations(wire: Wire, planted: Planted, needle: Callable[[], str], 
                 [AnnotationWrite((project.id,), said)], received_ns=wire.clock.now_ns()
             )
             planted.annotation_ids.append(said.annotation_id)
+
+
+def _attach(wire: Wire, planted: Planted, run_id: str, needle: Callable[[], str]) -> None:
+    name, data = f"attachment.{run_id}.{needle()}", needle().encode()
+    head = f'Content-Disposition: form-data; name="{name}"\r\nContent-Type: text/plain; length={len(data)}\r\n\r\n'
+    body = b"--edge\r\n" + head.encode() + data + b"\r\n--edge--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    answer = wire.post("/runs/multipart", body, headers=kind)
+    assert (answer.status_code, answer.json()["attachments_accepted"]) == (202, 1), answer.text
+    links = wire.get(f"/runs/{run_id}").json()["s3_urls"]
+    planted.attachments += [each["presigned_url"].rsplit("/", 1)[1] for each in links.values()]
 
 
 class Question(NamedTuple):
@@ -271,10 +325,14 @@ def _hold(_: Wire, __: Planted) -> Iterator[Question]:
     yield Question(path={"hold_id": "hold_unknown"})
 
 
-def _session(wire: Wire, _: Planted) -> Iterator[Question]:
+def _default(wire: Wire) -> str:
     default = wire.catalog.find_project(wire.catalog.first_org.id, "default")
     assert default is not None
-    yield Question("?include_stats=true&k=100", path={"session_id": default.uuid})
+    return default.uuid
+
+
+def _session(wire: Wire, _: Planted) -> Iterator[Question]:
+    yield Question("?include_stats=true&k=100", path={"session_id": _default(wire)})
 
 
 def _sessions(_: Wire, planted: Planted) -> Iterator[Question]:
@@ -283,8 +341,8 @@ def _sessions(_: Wire, planted: Planted) -> Iterator[Question]:
 
 
 def _runs(_: Wire, planted: Planted) -> Iterator[Question]:
-    for trace_id in planted.trace_ids:
-        yield Question(path={"run_id": trace_id})
+    for run_id in planted.run_ids:
+        yield Question(path={"run_id": run_id})
 
 
 def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
@@ -299,6 +357,73 @@ def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
 def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
     for annotation_id in planted.annotation_ids:
         yield Question(path={"feedback_id": annotation_id})
+
+
+def _run_queries(wire: Wire, planted: Planted) -> Iterator[Question]:
+    """Pages of runs by everything that finds some."""
+    yield Question(body={"session": [_default(wire)], "select": list(COLUMNS)})
+    yield Question(body={"order": "asc", "limit": 1})
+    yield Question(body={"id": planted.run_ids})
+    yield Question(body={"is_root": True, "error": True, "execution_order": 1})
+    yield Question(body={"filter": f'eq(metadata_value, "{planted.customer}")', "tree_filter": "gt(total_tokens, 1)"})
+    for run_id in planted.run_ids:
+        yield Question(body={"trace": run_id})
+        yield Question(body={"parent_run": run_id})
+    for word in sorted(planted.needles)[:20]:
+        yield Question(body={"query": word})
+        yield Question(body={"filter": f'or(search("{word}"), eq(thread_id, "{word}"), has(tags, "{word}"))'})
+
+
+def _run_stats(wire: Wire, planted: Planted) -> Iterator[Question]:
+    yield Question(body={})
+    yield Question(body={"session": [_default(wire)], "is_root": True})
+    yield Question(body={"id": planted.run_ids})
+
+
+def _run_queries_v2(wire: Wire, planted: Planted) -> Iterator[Question]:
+    project = {"project_ids": [_default(wire)], "project_id": _default(wire)}
+    yield Question(body={**project, "selects": list(COLUMNS_V2)})
+    yield Question(body={**project, "ids": planted.run_ids, "trace_ids": planted.run_ids})
+    yield Question(body={**project, "page_size": 1, "trace_filter": "eq(is_root, true)"})
+    for word in sorted(planted.needles)[:20]:
+        yield Question(body={**project, "filter": f'search("{word}")', "tree_filter": f'search("{word}")'})
+
+
+def _runs_v2(wire: Wire, planted: Planted) -> Iterator[Question]:
+    """Runs, traces and their addresses, with every column."""
+    selects = "&".join(f"selects={name}" for name in COLUMNS_V2)
+    for run_id in planted.run_ids:
+        at = {"run_id": run_id, "trace_id": run_id}
+        yield Question(f"?project_id={_default(wire)}&trace_id={run_id}&{selects}", path=at)
+
+
+def _threads(wire: Wire, planted: Planted) -> Iterator[Question]:
+    project = f"project_id={_default(wire)}&session_id={_default(wire)}"
+    for thread_id in planted.thread_ids:
+        yield Question(f"?{project}", path={"thread_id": thread_id})
+        yield Question(f"?{project}&selects=INPUTS&selects=TURN_NUMBER&selects=TURNS", path={"thread_id": thread_id})
+
+
+def _thread_lists(wire: Wire, _: Planted) -> Iterator[Question]:
+    project = {"project_id": _default(wire), "session_id": _default(wire)}
+    yield Question(body={**project, "select": ["THREAD_COUNT", "TRACE_COUNT", "TOTAL_TOKENS"]})
+    yield Question(body={**project, "select": ["THREAD_COUNT", "TRACE_COUNT", "TOTAL_TOKENS"],
+                         "tree_filter": "gt(total_tokens, 1)"})  # fmt: skip
+
+
+def _shared_runs(_: Wire, planted: Planted) -> Iterator[Question]:
+    """By each link: all of its trace, its root, its root by name; with the columns of both APIs."""
+    selects = "&".join(f"selects={name}" for name in COLUMNS_V2)
+    for token, run_id in zip(planted.tokens, planted.run_ids, strict=True):
+        at = {"share_token": token, "run_id": run_id}
+        yield Question(f"?{selects}", path=at)
+        for body in ({"select": list(COLUMNS), "selects": list(COLUMNS_V2)}, {"id": [run_id]}, {"is_root": True}):
+            yield Question(body=body, path=at)
+
+
+def _links(_: Wire, planted: Planted) -> Iterator[Question]:
+    for token in planted.attachments:
+        yield Question(path={"token": token})
 
 
 def _audits(_: Wire, planted: Planted) -> Iterator[Question]:
@@ -346,6 +471,28 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_feedback": Canary(_feedback),
     "get_feedback": Canary(_one_feedback),
     "phoenix_version": _QUIET,
+    "read_attachment": Canary(_links),
+    "read_run": Canary(_runs),
+    "query_runs": Canary(_run_queries),
+    "validate_run_query": Canary(_run_queries, shows=False),
+    "query_run_stats": Canary(_run_stats, counts=("run_count", "total_tokens")),
+    "group_runs": Canary(_thread_lists, counts=("total",)),
+    "preview_thread": Canary(_threads),
+    "query_runs_v2": Canary(_run_queries_v2),
+    "read_run_v2": Canary(_runs_v2),
+    "locate_run_v2": Canary(_runs_v2, shows=False),
+    "query_traces_v2": Canary(_run_queries_v2),
+    "list_trace_runs_v2": Canary(_runs_v2),
+    "query_threads_v2": Canary(_thread_lists),
+    "query_thread_stats_v2": Canary(_thread_lists, counts=("thread_count", "trace_count", "total_tokens")),
+    "list_thread_traces_v2": Canary(_threads),
+    "read_thread_stats_v2": Canary(_threads, shows=False),
+    "read_thread_share_v2": Canary(_threads, shows=False),
+    "read_shared_run": Canary(_shared_runs),
+    "query_shared_runs": Canary(_shared_runs),
+    "list_shared_feedback": Canary(_shared_runs, shows=False),
+    "query_shared_runs_v2": Canary(_shared_runs),
+    "read_shared_run_v2": Canary(_shared_runs),
     "index": _QUIET,
     "health": _QUIET,
     "readiness": _QUIET,
@@ -373,8 +520,12 @@ WRITES: Final = {
     "share_run_v2": "answers with a token",
     "unshare_run_v2": "answers with nothing",
     "unshare_all": "answers with a number",
+    "share_thread_v2": "is not available",
+    "unshare_thread_v2": "answers with nothing",
     "create_feedback": "answers with what it was asked with",
     "update_feedback": "answers with the feedback, as get_feedback",
+    **{f"create_{kind}_annotations": "answers with numbers" for kind in ("span", "trace", "session", "document")},
+    **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",
     "delete_feedback_config": "answers with nothing",

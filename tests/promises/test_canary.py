@@ -18,7 +18,7 @@ from clearspan.store.sqlite.open import DATABASE
 from clearspan.testing.needles import scan_folder, scan_values
 from clearspan.testing.wire import Wire, open_wire
 
-from .canary import CANARIES, UUID_HEX, WRITES, Planted, ask, late_span, plant, read_routes, text_fields_without_needle
+from .canary import CANARIES, WRITES, Planted, ask, late_span, plant, read_routes, text_fields_without_needle
 from .plugin import PromiseFixture
 from .table import Counter
 
@@ -80,9 +80,10 @@ def check_canaries(wire: Wire, points: Path, counter: Counter, needle_count: int
     assert text_fields_without_needle(planted) == set()
     for trace_id in planted.trace_ids:
         assert wire.send("PATCH", f"/api/traces/{trace_id}/", {"is_public": True}).status_code == 200
-        if UUID_HEX.fullmatch(trace_id):
-            token = rng.randbytes(16).hex()
-            assert wire.send("PUT", f"/runs/{trace_id}/share", {"share_token": token}).status_code == 200
+    for run_id in planted.run_ids:
+        planted.tokens.append(rng.randbytes(16).hex())
+        answer = wire.send("PUT", f"/runs/{run_id}/share", {"share_token": planted.tokens[-1]})
+        assert answer.status_code == 200, answer.text
     before = ask_all(wire, planted)
     blind = [
         route for route in read_routes(wire)

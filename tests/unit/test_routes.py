@@ -279,7 +279,8 @@ LANGSMITH_SHAPES = {
 
 def langsmith_family(method: str, path: str) -> str | None:
     others = {concrete(each) for each in spellings(*TRACE_PATHS, *LOG_PATHS, *IMAGE_PATHS)}
-    if path in others or re.fullmatch(r"/api/\w+/traces/\w+/?", path):
+    is_public_trace = method == "GET" and re.fullmatch(r"/api/\w+/traces/\w+/?", path)
+    if path in others or is_public_trace:
         return None
     return family_of_path(method, path)
 

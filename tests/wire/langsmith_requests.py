@@ -18,7 +18,7 @@ RECORDED = Path(__file__).parent.parent / "fixtures" / "langsmith-requests"
 FOLDERS = tuple(sorted(path.name for path in RECORDED.iterdir() if path.is_dir()))
 ROOTS = ("", "/api/v1")
 BOUNDARY = "0570bb2f07da4adfad2dcbbbfc07cee2"
-_SENT_ANEW = {"x-api-key", "content-length", "transfer-encoding", "host", "connection"}
+SENT_ANEW = {"x-api-key", "content-length", "transfer-encoding", "host", "connection"}
 
 
 class Exchange(NamedTuple):
@@ -39,7 +39,7 @@ def exchanges(folder: str) -> Iterator[Exchange]:
         if is_run or path in ("/runs", "/runs/batch", "/runs/multipart", "/otel/v1/traces"):
             name = said.get("body_file")
             body = (RECORDED / folder / name).read_bytes() if name else json.dumps(said["body"]).encode()
-            headers = {key: value for key, value in said["headers"].items() if key.lower() not in _SENT_ANEW}
+            headers = {key: value for key, value in said["headers"].items() if key.lower() not in SENT_ANEW}
             yield Exchange(said["method"], path, headers, body)
 
 

@@ -50,6 +50,11 @@ def read_uuids(query: QueryParams, name: str) -> list[str]:
     return [read_uuid(each, name) for each in query.getlist(name)]
 
 
+def query_uuid(query: QueryParams, name: str) -> str | None:
+    """A UUID of a query; absent and empty are None. Raises InvalidInput."""
+    return read_uuid(query[name], name) if query.get(name) else None
+
+
 def optional_uuid(body: Mapping[str, Any], name: str) -> str | None:
     """A UUID of a body; null and absent are None."""
     return None if body.get(name) is None else read_uuid(body[name], name)

@@ -16,9 +16,15 @@ from clearspan.api.langsmith import (
     feedback,
     info,
     ingest,
+    public_runs,
+    run_stats,
+    runs,
+    runs_v2,
     sessions,
     sessions_v2,
     shares,
+    threads,
+    threads_v2,
 )
 from clearspan.api.langsmith.errors import own
 from clearspan.api.langsmith.paths import OTEL_PATHS
@@ -33,6 +39,12 @@ ROUTES: tuple[RestRoute, ...] = (
     *sessions_v2.ROUTES,
     *shares.ROUTES,
     *configs.ROUTES,
+    *runs.ROUTES,
+    *run_stats.ROUTES,
+    *threads.ROUTES,
+    *runs_v2.ROUTES,
+    *threads_v2.ROUTES,
+    *public_runs.ROUTES,
     *deletes.ROUTES,
     *audit_logs.ROUTES,
 )
