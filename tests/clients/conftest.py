@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from venvs import ensure_venv
 
 from clearspan.testing.live import Live, start_server, stop_server
 
@@ -53,6 +54,12 @@ def run_program(python: Path, name: str, **environment: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-3000:]
     printed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return printed
+
+
+@pytest.fixture(scope="session")
+def run_client() -> Callable[..., dict[str, Any]]:
+    """`run_client("langsmith-0.15.0", "run_….py", KEY="value")`: a program in that client's environment."""
+    return lambda client, program, **environment: run_program(ensure_venv(client), program, **environment)
 
 
 class _Model(BaseHTTPRequestHandler):

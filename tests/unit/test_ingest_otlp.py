@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from clearspan.ingest.batch import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DecodedRequest
@@ -346,6 +346,15 @@ def test_json_values_of_every_kind() -> None:
     pairs = [{"key": f"k{i}", "value": value} for i, (value, _) in enumerate(values)]
     record = only(decode_json_span({"attributes": pairs}))[2]
     assert list(decode_span(record).attributes.values()) == [expected for _, expected in values]
+
+
+def test_texts_that_langsmiths_client_sends_as_bytes_are_texts() -> None:
+    prompt = AnyValue(bytes_value='{"q":"ü"}'.encode())
+    span = wire_span()
+    span.attributes.append(KeyValue(key="gen_ai.prompt", value=prompt))
+    assert decode_span(only(decode(span))[2]).attributes == {"gen_ai.prompt": '{"q":"ü"}'}
+    span.attributes[0].value.bytes_value = b"\x00\xff"
+    assert decode_span(only(decode(span))[2]).attributes == {"gen_ai.prompt": {"bytesValue": "AP8="}}
 
 
 def test_lone_surrogates_cost_nothing_else() -> None:

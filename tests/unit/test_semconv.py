@@ -68,6 +68,7 @@ def test_every_kind_is_one_of_the_models() -> None:
         ({"traceloop.span.kind": "workflow", "llm.request.type": "chat"}, "workflow"),
         ({"respan.entity.log_type": "no such", "llm.request.type": "chat"}, "chat"),
         ({"langsmith.span.kind": "tool"}, "tool"),
+        ({"langsmith.span.kind": "retriever", "gen_ai.operation.name": "embeddings"}, "retriever"),
         ({"langsmith.span.kind": "parser"}, "parser"),
         ({"gen_ai.operation.name": 5}, "span"),
         ({}, "span"),

@@ -12,6 +12,7 @@ import zstandard
 from langsmith_requests import FOLDERS, ROOTS, exchanges, multipart, replay, rows, run, run_id, stored
 
 from clearspan.api.limits import RequestTimeout
+from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.catalog import KeyScope
 from clearspan.model.trace import Scope
 from clearspan.testing.wire import Wire
@@ -230,8 +231,8 @@ def test_otlp_spans_go_to_the_project_that_they_or_the_header_name(wire: Wire) -
 
     named = {"langsmith.trace.session_name": "named"}
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [span(1, **named), span(2), span(3, **named)]}]}]}
-    for root in ROOTS:
-        answer = wire.post(f"{root}/otel/v1/traces", body, headers={"langsmith-project": "by header"})
+    for path in OTEL_PATHS:
+        answer = wire.post(path, body, headers={"langsmith-project": "by header"})
         assert (answer.status_code, answer.json()) == (200, {})
     projects = {each.id: each.name for each in wire.catalog.projects(wire.catalog.first_org.id)}
     found = {number: projects[row.trace.project_id] for number in (1, 2, 3) for row in rows(wire, f"{number:032x}")}

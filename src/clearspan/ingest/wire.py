@@ -16,12 +16,14 @@ import base64
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
+_TEXTS_AS_BYTES: Final = frozenset({"gen_ai.prompt", "gen_ai.completion"})
 _Field = descriptor_pb2.FieldDescriptorProto
 _BYTES, _TEXT, _INT32 = _Field.TYPE_BYTES, _Field.TYPE_STRING, _Field.TYPE_INT32
 _FIXED32, _FIXED64 = _Field.TYPE_FIXED32, _Field.TYPE_FIXED64
@@ -206,7 +208,15 @@ def _scalar_of(value: Any) -> str | int | float | bool | None:
 
 def any_value(attribute: bytes) -> Any:
     """The whole value of an attribute as JSON-like Python; see `json_like`."""
-    return json_like(KeyValue.FromString(attribute).value)
+    return _value_of(KeyValue.FromString(attribute))
+
+
+def _value_of(pair: Any) -> Any:
+    # LangSmith's client up to 0.14 sends the JSON text of what went in and came out as bytes.
+    if pair.key in _TEXTS_AS_BYTES and pair.value.WhichOneof("value") == "bytes_value":
+        with suppress(UnicodeDecodeError):
+            return pair.value.bytes_value.decode()
+    return json_like(pair.value)
 
 
 def json_like(value: Any) -> Any:
@@ -232,4 +242,4 @@ def json_like(value: Any) -> Any:
 def attributes_of(attributes: Any) -> dict[str, Any]:
     """Repeated KeyValue bytes → a dict in wire order; of a repeated key the last value stands."""
     pairs = map(KeyValue.FromString, attributes)
-    return {pair.key: json_like(pair.value) for pair in pairs}
+    return {pair.key: _value_of(pair) for pair in pairs}

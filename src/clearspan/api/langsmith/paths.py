@@ -17,7 +17,8 @@ TAG: Final = "langsmith"
 CLASSIC_ROOT: Final = "/api/v1"
 PLATFORM_ROOTS: Final = ("/api/v1/platform", "/v1/platform")
 V2_ROOTS: Final = ("/api/v2", "/v2")
-OTEL_PATHS: Final = ("/otel/v1/traces", "/api/v1/otel/v1/traces")
+OTEL_PATHS: Final = ("/otel/v1/traces", "/api/v1/otel/v1/traces", "/otel", "/api/v1/otel")
+"""Where OTLP comes in; earlier releases of the Python client (0.11 to 0.14) post to `/otel` itself."""
 
 
 def classic(

@@ -22,7 +22,7 @@ from clearspan.ingest.otlp import (
 from clearspan.model.errors import NotFound
 
 TRACE_PATHS = ("/v1/traces", "/api/v1/traces", "/api/v2/traces", "/v2/traces")
-LANGSMITH_TRACE_PATH = "/otel/v1/traces"
+LANGSMITH_TRACE_ENDINGS = ("/otel/v1/traces", "/otel")
 """What the addresses end with at which LangSmith's exporters send; api/langsmith/ingest.py serves them."""
 LOG_PATHS = ("/v1/logs", "/api/v1/logs", "/api/v2/logs", "/v2/logs")
 IMAGE_PATHS = tuple(f"{path}/{{trace_id}}/spans/{{span_id}}/images" for path in TRACE_PATHS)
@@ -77,7 +77,7 @@ def is_protobuf(request: Request) -> bool:
 def is_otlp(request: Request) -> bool:
     """Whether an OTLP route took the request, so that errors are answered in OTLP's words."""
     path = getattr(request.scope.get("route"), "path", None)
-    return path in _OWNED or (path is not None and path.rstrip("/").endswith(LANGSMITH_TRACE_PATH))
+    return path in _OWNED or (path is not None and path.rstrip("/").endswith(LANGSMITH_TRACE_ENDINGS))
 
 
 def otlp_failure(request: Request, failure: Failure) -> Response:
