@@ -287,6 +287,25 @@ def test_what_waits_for_new_projects_finds_its_target_in_them(stores: Stores) ->
     assert stores.annotations.annotation_figures().waiting == 1
 
 
+def test_new_projects_are_searched_for_spans_without_a_trace_and_for_sessions(stores: Stores) -> None:
+    otlp = f"{7:016x}"
+    put(
+        stores,
+        on_span(trace_id=None),
+        on_span(otlp, None, number=2),
+        on_session(),
+        on_session("elsewhere", number=4),
+        projects=(1, NEW_PROJECTS),
+    )
+    write(stores, project_id=2, context=SpanContext(session_id="s"))
+    stores.writer.write([make_batch("u", [make_span(otlp)], project_id=2)], received_ns=T0_NS)
+    assert listed(stores) == []
+    assert stores.annotating.widen_waiting((1, 2)) == 4
+    assert ids(stores, scope=TWO) == [1, 2, 3]
+    assert {each.trace_id for each in listed(stores, AnnotationQuery(targets=(T.SPAN,)))} == {"t", "u"}
+    assert stores.annotations.annotation_figures().waiting == 1
+
+
 def test_what_waits_in_vain_expires_and_is_counted(stores: Stores) -> None:
     put(stores, on_span(), on_session(), received_ns=T0_NS)
     put(stores, on_span("late", number=9), received_ns=T0_NS + 1)

@@ -354,6 +354,17 @@ def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
         yield Question(f"?key={word}")
 
 
+def _phoenix_annotations(kind: str) -> Callable[[Wire, Planted], Iterator[Question]]:
+    def ask_all(_: Wire, planted: Planted) -> Iterator[Question]:
+        path = {"project": "default"}
+        for word in sorted(planted.needles):
+            yield Question(f"?limit=1000&identifier={word}", path=path)
+        for trace_id in planted.trace_ids if kind == "trace" else ():
+            yield Question(f"?limit=1000&trace_ids={trace_id}", path=path)
+
+    return ask_all
+
+
 def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
     for annotation_id in planted.annotation_ids:
         yield Question(path={"feedback_id": annotation_id})
@@ -470,6 +481,9 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_feedback_configs": _QUIET,
     "list_feedback": Canary(_feedback),
     "get_feedback": Canary(_one_feedback),
+    "list_span_annotations": Canary(_phoenix_annotations("span")),
+    "list_trace_annotations": Canary(_phoenix_annotations("trace")),
+    "list_session_annotations": Canary(_phoenix_annotations("session")),
     "phoenix_version": _QUIET,
     "read_attachment": Canary(_links),
     "read_run": Canary(_runs),
@@ -524,6 +538,8 @@ WRITES: Final = {
     "unshare_thread_v2": "answers with nothing",
     "create_feedback": "answers with what it was asked with",
     "update_feedback": "answers with the feedback, as get_feedback",
+    **{f"create_{kind}_annotations": "answers with numbers" for kind in ("span", "trace", "session", "document")},
+    **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     **{f"create_{kind}_annotations": "answers with numbers" for kind in ("span", "trace", "session", "document")},
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     "create_feedback_config": "answers with what it was asked with",

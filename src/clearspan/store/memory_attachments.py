@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from clearspan.model.errors import NotFound
-from clearspan.model.runs import is_otlp_id, is_run_id, run_id_of
+from clearspan.model.runs import run_id_of
 from clearspan.model.span import Attachment
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
@@ -76,7 +76,7 @@ class AttachmentMemory:
     _matching: Callable[[Scope, Expr | None, Window], Iterator[Trace]]
 
     def find_spans(self, scope: Scope, span_ids: Sequence[str]) -> list[SpanRow]:
-        wanted = {each for each in span_ids if is_run_id(each) or is_otlp_id(each)}
+        wanted = set(span_ids)
         with self._lock:
             found = [
                 SpanRow(trace.row, span_detail(trace, span_id))

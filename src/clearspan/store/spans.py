@@ -103,8 +103,7 @@ class SpanReader(Protocol):
         """The visible spans with one of those ids, whatever their trace, records included; of copies in several
         projects, or traces, all. By (trace_pk, span_id).
 
-        32 hex digits in lower case are a run id (model.runs), 16 the span's own id as OTLP has it; other ids find
-        nothing.
+        32 hex digits in lower case are a run id (model.runs); anything else is the span's own id.
         """
         ...
 

@@ -27,6 +27,7 @@ from clearspan.store.annotations import (
 from clearspan.store.sqlite import annotation_listing
 from clearspan.store.sqlite.annotation_rows import ANNOTATION_COLUMNS, annotation_of, key_of
 from clearspan.store.sqlite.deletion_rows import REFUSING
+from clearspan.store.sqlite.span_finding import places_by_own_id
 from clearspan.store.tombstone import tombstone_key
 
 _T = AnnotationTarget
@@ -312,21 +313,29 @@ def merged_extra(old: bytes | None, change: AnnotationChange) -> bytes | None:
 def widen(conn: apsw.Connection, project_ids: Sequence[int]) -> int:
     """See AnnotationWriter.widen_waiting. Cost: O(waiting)."""
     projects = orjson.dumps([*project_ids, NEW_PROJECTS]).decode()
-    widened = [
-        trace_id
-        for (trace_id,) in conn.execute(
-            "UPDATE annotation SET waits_in = ?1 WHERE waits_ns IS NOT NULL AND trace_pk IS NULL AND waits_in <> ?1 "
-            "AND project_id IN (SELECT value FROM json_each(?1)) "
-            f"AND {NEW_PROJECTS} IN (SELECT value FROM json_each(waits_in)) RETURNING trace_id",
-            (projects,),
-        ).fetchall()
-    ]
-    came: Any = conn.execute(
-        "SELECT trace_pk FROM trace WHERE trace_id IN (SELECT value FROM json_each(?)) "
-        "AND project_id IN (SELECT value FROM json_each(?))",
-        (orjson.dumps([each for each in widened if each is not None]).decode(), projects),
+    widened: Any = conn.execute(
+        "UPDATE annotation SET waits_in = ?1 WHERE waits_ns IS NOT NULL AND trace_pk IS NULL AND waits_in <> ?1 "
+        "AND project_id IN (SELECT value FROM json_each(?1)) "
+        f"AND {NEW_PROJECTS} IN (SELECT value FROM json_each(waits_in)) RETURNING trace_id, session_id, span_id",
+        (projects,),
     ).fetchall()
-    attach(conn, [(trace_pk, ()) for (trace_pk,) in came])
+    trace_ids, session_ids = ([row[n] for row in widened if row[n] is not None] for n in (0, 1))
+    came: dict[int, list[str]] = {
+        trace_pk: []
+        for column, index, wanted in (
+            ("trace_id", "trace_by_id", trace_ids),
+            ("session_id", "trace_by_session", session_ids),
+        )
+        for (trace_pk,) in conn.execute(
+            "SELECT t.trace_pk FROM json_each(?1) AS p CROSS JOIN json_each(?2) AS w "
+            f"CROSS JOIN trace t INDEXED BY {index} ON t.project_id = p.value AND t.{column} = w.value AND t.{column} IS NOT NULL",
+            (projects, orjson.dumps(wanted).decode()),
+        )
+    }
+    own_ids = {span_id for trace_id, _, span_id in widened if trace_id is None and span_id is not None}
+    for trace_pk, span_id in places_by_own_id(conn, project_ids, own_ids):
+        came.setdefault(trace_pk, []).append(span_id)
+    attach(conn, came.items())
     return len(widened)
 
 
