@@ -10,7 +10,7 @@ from starlette.requests import Request
 from clearspan.api.auth import principal_of
 from clearspan.api.bodies import body_limits
 from clearspan.api.errors import UnsupportedMedia
-from clearspan.api.gateway import INLINE_BYTES_MAX
+from clearspan.api.gateway import INLINE_BYTES_MAX, Reservation
 from clearspan.api.limits import read_body
 from clearspan.api.services import Services, services_of
 from clearspan.ingest.batch import DecodedRequest
@@ -60,19 +60,31 @@ async def receive(request: Request, decode: Decode, origin: Origin | None = None
     services, principal = services_of(request), principal_of(request)
     encoding = encoding_of(request)
     origin = origin or Origin(principal.project_for_write(), principal.key_id, principal.environment)
-    limits = ingest_limits(services.settings)
-    decoder = Decoder(origin, limits, services.prices, received_ns=services.clock.now_ns())
     with services.gateway.reserve() as reservation:
         body = await read_body(request, body_limits(services.settings), reservation)
+        return await take_in(services, body, encoding, decode, origin, reservation)
 
-        def work() -> tuple[int, DecodedRequest]:
-            unpacked = decompress(body, encoding, limits)
-            return len(unpacked), decode(unpacked, decoder)
 
-        unpacked_bytes, decoded = await services.gateway.decode(is_large(body, encoding), work)
-        reservation.grow_to(unpacked_bytes)
-        outcomes = await services.gateway.submit(decoded.batches)
-    return _count(services, decoded, outcomes)
+async def take_in(
+    services: Services, body: bytes, encoding: str, decode: Decode, origin: Origin, reservation: Reservation
+) -> Received:
+    """Unpack, decode and store a body that has arrived; as `receive`.
+
+    Args:
+        encoding: one of ENCODINGS.
+        reservation: already counts the body.
+    """
+    limits = ingest_limits(services.settings)
+    decoder = Decoder(origin, limits, services.prices, received_ns=services.clock.now_ns())
+
+    def work() -> tuple[int, DecodedRequest]:
+        unpacked = decompress(body, encoding, limits)
+        return len(unpacked), decode(unpacked, decoder)
+
+    unpacked_bytes, decoded = await services.gateway.decode(is_large(body, encoding), work)
+    reservation.grow_to(unpacked_bytes)
+    outcomes = await services.gateway.submit(decoded.batches)
+    return count_received(services, decoded, outcomes)
 
 
 def encoding_of(request: Request) -> str:
@@ -99,7 +111,8 @@ def ingest_limits(settings: Settings) -> IngestLimits:
     )
 
 
-def _count(services: Services, decoded: DecodedRequest, outcomes: list[WriteOutcome]) -> Received:
+def count_received(services: Services, decoded: DecodedRequest, outcomes: list[WriteOutcome]) -> Received:
+    """What became of a request that was stored, told to the metrics as well."""
     stored = sum(outcome.stored for outcome in outcomes)
     refused = sum(outcome.refused for outcome in outcomes)
     accepted = decoded.span_count + decoded.log_count - refused

@@ -16,22 +16,16 @@ from clearspan.api.errors import Failure, dump_json
 from clearspan.api.intake import receive
 from clearspan.api.langsmith.errors import ingest_failure
 from clearspan.api.langsmith.paths import classic
-from clearspan.api.langsmith.placing import Projects, Session
 from clearspan.api.langsmith.taking import PROJECT_HEADER, Taken, named, take
+from clearspan.api.otlp.placing import Wire, by_project, unplaced
 from clearspan.api.otlp.replies import Partial, export_reply
 from clearspan.api.otlp.routes import is_protobuf
+from clearspan.api.placing import Projects, Session
 from clearspan.api.routing import RestRoute
 from clearspan.api.services import services_of
-from clearspan.ingest.batch import DecodedRequest
 from clearspan.ingest.multipart import boundary_of
-from clearspan.ingest.origin import Origin
-from clearspan.ingest.otlp import Decoder, decode_traces_json, decode_traces_protobuf
-from clearspan.ingest.otlp_projects import split_json, split_protobuf
+from clearspan.ingest.otlp_projects import LANGSMITH
 from clearspan.ingest.run_parts import RunRequest, read_batch, read_multipart, read_run
-from clearspan.model.errors import InvalidInput, NotFound, NotPermitted
-
-_NO_PROJECT: Final = 0
-"""Of an origin whose project each part of the request names."""
 
 
 @requires(Permission.INGEST)
@@ -65,40 +59,11 @@ async def export_langsmith_traces(request: Request) -> Response:
     """An ExportTraceServiceRequest whose spans name their project, else the header `Langsmith-Project` does."""
     services, principal = services_of(request), principal_of(request)
     protobuf = is_protobuf(request)
-    split, decode_part = (split_protobuf, decode_traces_protobuf) if protobuf else (split_json, decode_traces_json)
     projects = Projects(services, principal, request.headers.get(PROJECT_HEADER))
-
-    def decode(body: bytes, decoder: Decoder) -> DecodedRequest:
-        found: list[DecodedRequest] = []
-        parts = split(body)
-        for part in parts:
-            try:
-                project_id = projects.of(Session(*part.session))
-            except (InvalidInput, NotFound, NotPermitted) as error:
-                if len(parts) == 1:
-                    raise
-                found.append(DecodedRequest([], 0, 0, part.span_count, (error.message,)))
-            else:
-                origin = decoder.origin._replace(project_id=project_id)
-                found.append(decode_part(part.body, decoder._replace(origin=origin)))
-        return _joined(found)
-
-    origin = Origin(_NO_PROJECT, principal.key_id, principal.environment)
-    received = await receive(request, decode, origin)
+    decode = by_project(Wire(protobuf), LANGSMITH, lambda key: projects.of(Session(*key)))
+    received = await receive(request, decode, unplaced(principal))
     partial = Partial(received.rejected + received.refused, received.message("spans"))
     return export_reply(partial, protobuf=protobuf)
-
-
-def _joined(found: list[DecodedRequest]) -> DecodedRequest:
-    if len(found) == 1:
-        return found[0]
-    return DecodedRequest(
-        [batch for each in found for batch in each.batches],
-        sum(each.span_count for each in found),
-        sum(each.log_count for each in found),
-        sum(each.rejected_count for each in found),
-        tuple(dict.fromkeys(reason for each in found for reason in each.reasons)),
-    )
 
 
 async def _ingest(request: Request, read: Callable[[bytes], RunRequest], message: str) -> Response:

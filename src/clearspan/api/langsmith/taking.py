@@ -20,14 +20,13 @@ from clearspan.api.langsmith.feedback import FeedbackOutcome, feedback_write
 from clearspan.api.langsmith.placing import (
     Known,
     PlacedRuns,
-    Projects,
-    Session,
     decode_with,
     place_runs,
     project_of,
     sessions_of,
 )
 from clearspan.api.limits import read_body
+from clearspan.api.placing import Projects, Session
 from clearspan.api.services import Services, services_of
 from clearspan.catalog.principal import Principal
 from clearspan.ingest.decompress import decompress

@@ -8,17 +8,13 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clearspan.api.auth import Permission, requires
+from clearspan.api.auth import Permission, principal_of, requires
 from clearspan.api.errors import Failure, UnsupportedMedia
-from clearspan.api.intake import Decode, receive
+from clearspan.api.intake import Received, receive
+from clearspan.api.otlp.placing import PROJECT_HEADER, Wire, by_header_or_resource, unplaced
 from clearspan.api.otlp.replies import JSON, PROTOBUF, Partial, export_reply, failure_reply
 from clearspan.api.routing import Endpoint, add_plain_routes, spellings
-from clearspan.ingest.otlp import (
-    decode_logs_json,
-    decode_logs_protobuf,
-    decode_traces_json,
-    decode_traces_protobuf,
-)
+from clearspan.api.services import services_of
 from clearspan.model.errors import NotFound
 
 TRACE_PATHS = ("/v1/traces", "/api/v1/traces", "/api/v2/traces", "/v2/traces")
@@ -34,17 +30,13 @@ _PROTOBUF_TYPES = frozenset({PROTOBUF, "application/protobuf"})
 @requires(Permission.INGEST)
 async def export_traces(request: Request) -> Response:
     """An ExportTraceServiceRequest. Answers 200 once the spans are on disk, with what was left out and why."""
-    protobuf = is_protobuf(request)
-    decode = decode_traces_protobuf if protobuf else decode_traces_json
-    return await _export(request, decode, protobuf=protobuf, logs=False)
+    return await _export(request, Wire(is_protobuf(request)))
 
 
 @requires(Permission.INGEST)
 async def export_logs(request: Request) -> Response:
     """An ExportLogsServiceRequest; log records without a trace are not kept."""
-    protobuf = is_protobuf(request)
-    decode = decode_logs_protobuf if protobuf else decode_logs_json
-    return await _export(request, decode, protobuf=protobuf, logs=True)
+    return await _export(request, Wire(is_protobuf(request), logs=True))
 
 
 @requires(Permission.INGEST)
@@ -53,11 +45,16 @@ async def upload_image(request: Request) -> Response:
     raise NotFound("Images are not stored apart from their spans.")
 
 
-async def _export(request: Request, decode: Decode, *, protobuf: bool, logs: bool) -> Response:
-    received = await receive(request, decode)
-    noun = "log records" if logs else "spans"
-    partial = Partial(received.rejected + received.refused, received.message(noun))
-    return export_reply(partial, protobuf=protobuf, logs=logs)
+async def _export(request: Request, wire: Wire) -> Response:
+    services, principal = services_of(request), principal_of(request)
+    decode = by_header_or_resource(services, principal, wire, request.headers.get(PROJECT_HEADER))
+    received = await receive(request, decode, unplaced(principal))
+    return export_reply(partial_of(received, wire), protobuf=wire.protobuf, logs=wire.logs)
+
+
+def partial_of(received: Received, wire: Wire) -> Partial:
+    """What was left out of a request, for its answer."""
+    return Partial(received.rejected + received.refused, received.message("log records" if wire.logs else "spans"))
 
 
 def is_protobuf(request: Request) -> bool:
