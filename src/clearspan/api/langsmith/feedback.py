@@ -127,16 +127,20 @@ def _placed(
     places: dict[str, list[tuple[int, str, str]]],
     must_exist: bool,
 ) -> AnnotationWrite:
-    """Where a piece of feedback belongs. Raises NotFound for a project the key may not see, or a run it must."""
+    """Where a piece of feedback belongs. Raises NotFound for feedback on a project the key may not see, and for a
+    run that must be there. A run or trace is found by its own id: naming a wrong session loses nothing."""
     annotation = feedback.annotation
-    projects = _projects(services, principal, feedback.session_uuid)
+    session = _session(services, principal, feedback.session_uuid)
     if annotation.target is AnnotationTarget.PROJECT:
-        return AnnotationWrite(projects[:1], annotation)
+        if session is None and feedback.session_uuid is not None:
+            raise NotFound("There is no such session.", fields=("session_id",))
+        return AnnotationWrite(_projects(principal, session)[:1], annotation)
+    projects = _projects(principal, session)
     if annotation.target is AnnotationTarget.TRACE:
         return AnnotationWrite(projects, annotation._replace(trace_id=feedback.trace_id), must_exist)
     assert feedback.run_id is not None
     found = places.get(feedback.run_id, [])
-    # A session that is named decides between copies; feedback is not lost for naming a wrong one.
+    # A session that is named decides between copies.
     here = [place for place in found if place[0] in projects[:1]] or found
     if here:
         project_id, trace_id, span_id = here[0]
@@ -146,19 +150,19 @@ def _placed(
         raise NotFound("There is no such run.", fields=("run_id",))
     waiting = annotation._replace(trace_id=feedback.trace_id, span_id=feedback.run_id)
     # The project may be made by the run that is still on its way.
-    is_open = feedback.session_uuid is None and not principal.bound
+    is_open = session is None and not principal.bound
     return AnnotationWrite((*projects, NEW_PROJECTS) if is_open else projects, waiting)
 
 
-def _projects(services: Services, principal: Principal, session_uuid: str | None) -> tuple[int, ...]:
+def _session(services: Services, principal: Principal, session_uuid: str | None) -> int | None:
+    """The project that is named, if there is such a one for this key."""
+    project = None if session_uuid is None else services.catalog.find_project_uuid(principal.org_id, session_uuid)
+    return project.id if project is not None and project.id in principal.project_ids else None
+
+
+def _projects(principal: Principal, session: int | None) -> tuple[int, ...]:
     """The projects in which the target may be, the likeliest first."""
-    if session_uuid is not None:
-        project = services.catalog.find_project_uuid(principal.org_id, session_uuid)
-        if project is None or project.id not in principal.project_ids:
-            raise NotFound("There is no such session.", fields=("session_id",))
-        first: int | None = project.id
-    else:
-        first = principal.default_project_id
+    first = principal.default_project_id if session is None else session
     rest = [each for each in principal.project_ids if each != first]
     if not rest and first not in principal.project_ids:
         raise NotFound("This key has no project.", fields=("session_id",))
