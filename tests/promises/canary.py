@@ -354,6 +354,10 @@ def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
         yield Question(f"?key={word}")
 
 
+def _configs(_: Wire, __: Planted) -> Iterator[Question]:
+    yield Question(path={"project": "default", "config": "user_feedback"})
+
+
 def _phoenix_annotations(kind: str) -> Callable[[Wire, Planted], Iterator[Question]]:
     def ask_all(_: Wire, planted: Planted) -> Iterator[Question]:
         path = {"project": "default"}
@@ -481,6 +485,9 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_feedback_configs": _QUIET,
     "list_feedback": Canary(_feedback),
     "get_feedback": Canary(_one_feedback),
+    "list_annotation_configs": _QUIET,
+    "get_annotation_config": Canary(_configs, shows=False),
+    "list_project_annotation_configs": Canary(_configs, shows=False),
     "list_span_annotations": Canary(_phoenix_annotations("span")),
     "list_trace_annotations": Canary(_phoenix_annotations("trace")),
     "list_session_annotations": Canary(_phoenix_annotations("session")),
@@ -539,8 +546,11 @@ WRITES: Final = {
     "create_feedback": "answers with what it was asked with",
     "update_feedback": "answers with the feedback, as get_feedback",
     **{f"create_{kind}_annotations": "answers with numbers" for kind in ("span", "trace", "session", "document")},
-    **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
-    **{f"create_{kind}_annotations": "answers with numbers" for kind in ("span", "trace", "session", "document")},
+    **{
+        f"{act}_annotation_config": "answers with the config, or with nothing"
+        for act in ("create", "update", "delete", "assign", "unassign")
+    },
+    "set_project_annotation_configs": "answers with the configs",
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",

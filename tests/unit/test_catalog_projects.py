@@ -255,7 +255,8 @@ def test_a_config_is_made_found_changed_and_removed(catalog: Catalog, org: Organ
     )
     assert configs.get(org.id, "tone") == made
     assert made.definition.categories == labels
-    assert configs.of_organisation(other.id) == []
+    [initial] = configs.of_organisation(other.id)
+    assert (initial.name, initial.definition.type) == ("user_feedback", ConfigType.CATEGORICAL)
     with pytest.raises(Conflict):
         configs.create(org.id, "tone", made.definition)
     assert configs.create(other.id, "tone", made.definition).id != made.id
@@ -271,7 +272,7 @@ def test_a_config_is_made_found_changed_and_removed(catalog: Catalog, org: Organ
         with pytest.raises(NotFound):
             act()
     configs.delete(org.id, made.id)
-    assert configs.of_organisation(org.id) == []
+    assert [each.name for each in configs.of_organisation(org.id)] == ["user_feedback"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from clearspan.catalog import KeyScope
-from clearspan.testing.wire import Wire
+from clearspan.catalog.annotation_configs import INITIAL_NAME
+from clearspan.testing.wire import OWNER_KEY, Wire
 
 ROOTS = ("", "/api/v1")
 SCALE = {"type": "continuous", "min": 0, "max": 1}
@@ -55,6 +56,21 @@ def put(wire: Wire, key: str = "tone", config: Any = None, method: str = "POST",
     return wire.send(method, "/feedback-configs", body)
 
 
+def configs(wire: Wire, query: str = "", **rest: Any) -> list[dict[str, Any]]:
+    """What a list shows besides the config that every organisation begins with."""
+    every = wire.get(f"/api/v1/feedback-configs{query}", **rest).json()
+    return [each for each in every if each["feedback_key"] != INITIAL_NAME]
+
+
+def test_every_organisation_begins_with_a_config(wire: Wire) -> None:
+    theirs = wire.key(KeyScope.READ, org_id=wire.catalog.create_organisation("other").id)
+    for key in (OWNER_KEY, theirs):
+        [told] = wire.get("/feedback-configs", key=key).json()
+        assert (told["feedback_key"], told["feedback_config"]["type"]) == ("user_feedback", "categorical")
+    assert wire.send("DELETE", "/feedback-configs?feedback_key=user_feedback").status_code == 204
+    assert wire.get("/feedback-configs").json() == []
+
+
 def test_a_feedback_config_is_kept(wire: Wire) -> None:
     made = put(wire, config=SCALE, is_lower_score_better=True)
     assert made.status_code == 200, made.text
@@ -67,7 +83,7 @@ def test_a_feedback_config_is_kept(wire: Wire) -> None:
         refused = put(wire, **different)
         assert refused.status_code == 422, refused.text
         assert refused.json()["detail"][0]["loc"] == ["body", "feedback_key"]
-    assert wire.get("/feedback-configs").json() == [told]
+    assert configs(wire) == [told]
 
 
 def test_lists_of_configs_narrow_and_page(wire: Wire) -> None:
@@ -75,12 +91,12 @@ def test_lists_of_configs_narrow_and_page(wire: Wire) -> None:
         put(wire, name, LABELS)
 
     def names(query: str) -> list[str]:
-        return [each["feedback_key"] for each in wire.get(f"/api/v1/feedback-configs{query}").json()]
+        return [each["feedback_key"] for each in configs(wire, query)]
 
     assert names("") == ["tone", "length", "Tone of voice"]
     assert names("?key=length&key=tone") == ["tone", "length"]
     assert names("?name_contains=TONE") == ["tone", "Tone of voice"]
-    assert names("?offset=1&limit=1") == ["length"]
+    assert names("?offset=2&limit=1") == ["length"]
     assert wire.get("/feedback-configs?limit=0").status_code == 422
 
 
@@ -99,7 +115,7 @@ def test_a_config_is_removed(wire: Wire) -> None:
     assert wire.send("DELETE", "/feedback-configs?feedback_key=tone").status_code == 204
     gone = wire.send("DELETE", "/feedback-configs?feedback_key=tone")
     assert (gone.status_code, set(gone.json())) == (404, {"detail"})
-    assert wire.get("/feedback-configs").json() == []
+    assert configs(wire) == []
 
 
 @pytest.mark.parametrize(
@@ -120,13 +136,13 @@ def test_a_config_is_removed(wire: Wire) -> None:
 )
 def test_a_config_that_makes_no_sense_is_refused(wire: Wire, config: Any, more: dict[str, Any]) -> None:
     assert put(wire, config=config, **more).status_code == 422
-    assert wire.get("/feedback-configs").json() == []
+    assert configs(wire) == []
 
 
 def test_configs_are_their_organisations(wire: Wire) -> None:
     put(wire, config=SCALE)
     theirs = wire.key(*KeyScope, org_id=wire.catalog.create_organisation("other").id)
-    assert wire.get("/feedback-configs", key=theirs).json() == []
+    assert configs(wire, key=theirs) == []
     assert wire.send("DELETE", "/feedback-configs?feedback_key=tone", key=theirs).status_code == 404
     assert wire.post("/feedback-configs", {"feedback_key": "tone", "feedback_config": LABELS}, key=theirs).is_success
-    assert wire.get("/feedback-configs").json()[0]["feedback_config"]["type"] == "continuous"
+    assert configs(wire)[0]["feedback_config"]["type"] == "continuous"

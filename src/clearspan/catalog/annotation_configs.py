@@ -17,6 +17,8 @@ from clearspan.catalog.tables import annotation_config, annotation_config_projec
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import Conflict, InvalidInput, NotFound
 
+INITIAL_NAME = "user_feedback"
+"""The config that every organisation begins with, as a fresh Phoenix does."""
 CATEGORIES_MAX = 1_000
 LABEL_CHARS_MAX = 1_000
 
@@ -169,6 +171,19 @@ class AnnotationConfigs:
         which = (link.c.project_id == project_id) & (link.c.config_id == config_id) & link.c.config_id.in_(mine)
         with self._database.write() as db:
             return db.execute(delete(link).where(which)).rowcount > 0
+
+
+def add_initial(db: Connection, now_ns: int, ids: IdSource, org_id: int) -> None:
+    """Give a new organisation its first config: what users say, good or bad."""
+    said = (Category("positive", 1.0), Category("negative", 0.0))
+    values = _columns(ConfigDefinition(ConfigType.CATEGORICAL, Direction.MAXIMIZE, categories=said)) | {
+        "public_id": ids.new_id("aconf"),
+        "org_id": org_id,
+        "name": INITIAL_NAME,
+        "created_at_ns": now_ns,
+        "updated_at_ns": now_ns,
+    }
+    db.execute(insert(annotation_config).values(values))
 
 
 def check_definition(definition: ConfigDefinition) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, CursorResult, insert, select
 
+from clearspan.catalog.annotation_configs import add_initial
 from clearspan.catalog.projects import DEFAULT_PROJECT, check_name, create_project
 from clearspan.catalog.tables import app_user, instance, organisation
 from clearspan.model.clock import Clock, IdSource
@@ -56,7 +57,7 @@ def find_instance(db: Connection) -> Instance | None:
 
 
 def create_organisation(db: Connection, clock: Clock, ids: IdSource, name: str) -> Organisation:
-    """A new tenant with a project `default`."""
+    """A new tenant with a project `default` and its first annotation config."""
     public_id = ids.new_id("org")
     assert _PUBLIC_ORG_ID.fullmatch(public_id), "an organisation id must not look like a path segment"
     inserted = db.execute(
@@ -64,6 +65,7 @@ def create_organisation(db: Connection, clock: Clock, ids: IdSource, name: str) 
     )
     org = Organisation(_new_id(inserted), public_id, name, clock.now_ns())
     create_project(db, clock, ids, org.id, DEFAULT_PROJECT)
+    add_initial(db, clock.now_ns(), ids, org.id)
     return org
 
 

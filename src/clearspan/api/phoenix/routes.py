@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from clearspan.api.auth import Permission, requires
 from clearspan.api.phoenix.annotations import ROUTES as ANNOTATION_ROUTES
+from clearspan.api.phoenix.configs import ROUTES as CONFIG_ROUTES
 from clearspan.api.phoenix.conventions import TAG, VERSION, VERSION_PATH, own, text_reply
 from clearspan.api.routing import RestRoute, add_rest_routes, spellings
 
@@ -25,6 +26,7 @@ async def phoenix_version(request: Request) -> Response:
 ROUTES: tuple[RestRoute, ...] = (
     RestRoute(("GET",), VERSION_PATH, phoenix_version, TAG, is_described=False),
     *ANNOTATION_ROUTES,
+    *CONFIG_ROUTES,
 )  # fmt: skip
 
 
