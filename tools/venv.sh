@@ -10,7 +10,7 @@ kind=${1:?usage: tools/venv.sh runtime|test}
 venv=.venv
 lock=requirements/$kind.txt
 
-say() { printf '%s\n' "$*" >&2; }
+. tools/apt.sh
 
 find_python() {
     local candidate
@@ -22,19 +22,6 @@ find_python() {
         fi
     done
     return 1
-}
-
-# Run apt-get as root, by sudo where it asks for no password; fail where neither is possible.
-apt_install() {
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || return 1
-        as_root=(sudo -n)
-    fi
-    command -v apt-get >/dev/null 2>&1 || return 1
-    say "Installing $* with apt-get …"
-    "${as_root[@]}" apt-get update -q >&2 &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >&2
 }
 
 make_venv() {

@@ -1,14 +1,19 @@
-"""LangSmith's Python client, two releases of it, and what the server holds afterwards by its other APIs."""
+"""LangSmith's clients for Python and JavaScript, and what the server holds afterwards by its other APIs."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clearspan.testing.live import LIVE_KEY, Live
 
+HERE = Path(__file__).resolve().parent
 VERSIONS = ("0.15.0", "0.11.1")
 Program = Callable[..., dict[str, Any]]
 
@@ -43,6 +48,13 @@ SENT = {
 
 def settings(live: Live, root: str = "", **more: str) -> dict[str, str]:
     return {"LANGSMITH_ENDPOINT": live.url + root, "LANGSMITH_API_KEY": LIVE_KEY, **more}
+
+
+def node_modules() -> Path:
+    """Where the locked JavaScript packages are; they are installed first if they are not."""
+    done = subprocess.run([HERE.parent.parent / "tools" / "node.sh"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return Path(done.stdout.strip())
 
 
 def shape(node: dict[str, Any]) -> list[Any]:
@@ -104,3 +116,135 @@ def test_runs_arrive_as_otlp(shared_live: Live, run_client: Program, version: st
     # This client puts no costs into OTLP: these are of the price table.
     assert traces["shop"]["total_cost"] == pytest.approx(7 * 0.15e-6 + 4 * 0.075e-6 + 3 * 0.6e-6)
     check_counts(live, traces, f"{project}-otel", attachments=0)
+
+
+RUNS_READ = {
+    "all": [9, ["broken", "model", "turn"]],
+    "paged": [7, ["broken", "model", "turn"]],
+    "roots": [3, ["turn"]],
+    "errors": [3, ["broken"]],
+    "llm": [3, ["model"]],
+    "by_metadata": [3, ["broken", "model", "turn"]],
+    "by_root": [1, ["broken"]],
+    "by_tree": [3, ["turn"]],
+    "searched": [2, ["model", "turn"]],
+    "of_trace": ["turn", "model", "broken"],
+    "by_id": True,
+    "read": ["turn", "chain", "success", "question 0", {"output": "sorry"}, ["tag0"]],
+    "children": [["model", "success", False], ["broken", "error", True]],
+    "tokens": [14, "0.0017"],
+    "attachment": ["image/png", True],
+    "unknown": True,
+    "stats": {"run_count": 9, "total_tokens": 42},
+    "url": True,
+}
+
+
+@pytest.mark.parametrize(("version", "root"), [(VERSIONS[0], "/api/v1"), (VERSIONS[1], "")])
+def test_reads_feedback_shares_threads_and_projects(
+    shared_live: Live, run_client: Program, version: str, root: str
+) -> None:
+    live, project = shared_live, f"read-{version}"
+    seen = run_client(f"langsmith-{version}", "run_langsmith_read.py", **settings(live, root, PROJECT=project))
+    assert seen["runs"] == RUNS_READ
+    said, shared, second = seen["feedback"], seen["sharing"], seen["v2"]
+    ids, feedback_ids, tokens = seen["ids"], said.pop("ids"), [shared.pop("token"), second.pop("token")]
+    assert said == {
+        "listed": 2,
+        "changed": [0.9, "better", "so-so"],
+        "queued": True,
+        "stats": 1,
+        "filtered": [2, ["turn"]],
+        "gone": True,
+    }
+    names = ["broken", "model", "turn"]
+    assert shared == {"is_shared": True, "shared": ["turn", True], "runs": names, "still_shared": False}
+    turns = ["question 0", "question 1", "question 2"]
+    assert seen["threads"] == {"turns": turns, "listed": [True, 3, 3]}
+    assert seen["projects"] == {
+        "conflict": True,
+        "upsert": True,
+        "changed": [True, "another text"],
+        "listed": [f"{project}-made"],
+        "stats": [3, 42],
+        "has": [True, False],
+        "deleted": True,
+    }
+    assert second == {
+        "runs": [9, names],
+        "read": ["turn", "CHAIN", {"output": "sorry"}],
+        "traces": 3,
+        "in_trace": names,
+        "threads": [[True, 3]],
+        "turns": 3,
+        "public": names,
+    }
+    check_read_elsewhere(live, project, [each.replace("-", "") for each in ids], feedback_ids)
+    assert [live.http.get(f"/public/{each}/run").status_code for each in tokens] == [404, 404]
+
+
+def check_read_elsewhere(live: Live, project: str, ids: list[str], feedback_ids: list[str]) -> None:
+    """The same, as the other dialects tell it."""
+    thread = {each["id"]: each for each in live.traces(session_identifier={"value": [f"{project}-thread"]})}
+    assert [thread[each]["customer_identifier"] for each in ids] == ["u-0", "u-1", "u-2"]
+    preview = live.http.post("/v1/deletions/preview", json={"trace_ids": ids}).json()
+    planned = {name: preview["counts"][name]["planned"] for name in ("span", "attachment", "annotation")}
+    assert planned == {"span": 9, "attachment": 3, "annotation": 2}
+    assert preview["by_project"] == {project: 3}
+    assert f"{project}-made" not in preview["projects"]
+    query = {"span_ids": ids, "limit": 10}
+    told = live.http.get(f"/v1/projects/{project}/span_annotations", params=query).json()["data"]
+    kept = {each["identifier"]: [each["span_id"], each["result"]["score"]] for each in told}
+    first, queued, _ = (each.replace("-", "") for each in feedback_ids)
+    assert kept == {first: [ids[0], 0.9], queued: [ids[1], 1.0]}
+
+
+def test_javascript(shared_live: Live) -> None:
+    live, project, home = shared_live, "javascript", node_modules()
+    environment = settings(live, PROJECT=project, LANGSMITH_TRACING="true", NODE_HOME=str(home))
+    program = HERE / "javascript" / "run_langsmith.mjs"
+    done = subprocess.run(
+        ["node", "--no-deprecation", str(program)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout.strip().splitlines()[-1])
+    token, feedback = seen["sharing"].pop("token"), seen.pop("feedback")
+    children = ["broken", "model", "model", "stream"]
+    assert seen["runs"] == {
+        "all": 12,
+        "errors": ["broken", "broken"],
+        "by_metadata": ["turn"],
+        "by_tree": ["late"],
+        "read": ["turn", "chain", "success", {"input": "question 0"}, {"outputs": "sorry"}, ["tag0"]],
+        "children": children,
+        "unknown": True,
+        "stats": 12,
+    }
+    assert [each[1:] for each in feedback] == [["helpful", 0.9]]
+    assert seen["sharing"] == {"shared": sorted([*children, "turn"]), "still": None}
+    assert seen["turns"] == [{"input": "question 0"}, {"input": "question 1"}]
+    assert seen["threads"] == [[f"{project}-thread", 2]]
+    assert seen["projects"] == {"conflict": True, "has": True, "read": "a project", "deleted": True}
+    assert seen["second"] == {"runs": 12, "traces": 3, "threads": [[f"{project}-thread", 2]]}
+    ids = [each.replace("-", "") for each in (*seen["ids"], seen["late"])]
+    traces = {each["id"]: live.trace(each["id"]) for each in live.traces(metadata__case={"value": [project]})}
+    leaves = [["broken", "tool", "error", []], *[["model", "chat", "success", []]] * 2]
+    turn = ["turn", "chain", "success", [*leaves, ["stream", "chain", "success", []]]]
+    late = ["late", "chain", "success", [["late_child", "tool", "success", []]]]
+    assert {each: [shape(root) for root in traces[each]["span_tree"]] for each in traces} == {
+        ids[0]: [turn],
+        ids[1]: [turn],
+        ids[2]: [late],
+    }
+    assert traces[ids[0]]["total_cost"] == pytest.approx(2 * 0.0017)
+    assert traces[ids[0]]["customer_identifier"] == "u-0"
+    assert traces[ids[2]]["output"] == '{"a":"late!"}'
+    preview = live.http.post("/v1/deletions/preview", json={"trace_ids": ids}).json()
+    planned = {name: preview["counts"][name]["planned"] for name in ("span", "attachment", "annotation")}
+    assert planned == {"span": 12, "attachment": 1, "annotation": 1}
+    assert preview["by_project"] == {project: 3}
+    assert live.http.get(f"/public/{token}/run").status_code == 404
