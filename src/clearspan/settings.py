@@ -17,7 +17,7 @@ from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from clearspan import faults
 from clearspan.files import disk
@@ -28,6 +28,8 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 CLIENT_VARIABLE = PREFIX + "URL"
 """Which server the commands that talk to one mean: no setting, but no typing error either."""
 API_KEY_CHARS_MIN = 16
+GRPC_PORT = 4317
+"""Where exporters expect OTLP over gRPC."""
 
 _BYTES = re.compile(r"(\d+)\s*(?:(K|M|G)iB)?")
 _BYTE_UNITS = {None: 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -46,8 +48,13 @@ class Settings:
         "127.0.0.1", "Address to listen on. Anything but a loopback address needs an API key to exist already."
     )
     port: int = _setting(8321, "Port for HTTP; 0 takes a free one.", min=0, max=65535)
-    grpc_port: int | None = _setting(
-        None, "Port for OTLP over gRPC, or `off`. Accepted now, served by a later version.", min=0, max=65535
+    grpc_port: int | Literal["auto"] | None = _setting(
+        "auto",
+        f"Port for OTLP over gRPC; 0 takes a free one; `off`. `auto` is {GRPC_PORT}, or none, with a warning, when "
+        "another program has that.",
+        min=0,
+        max=65535,
+        word="auto",
     )
     public_url: str | None = _setting(
         None, "Base of the links in answers, for a server behind a proxy; else taken from each request."
@@ -294,6 +301,10 @@ def _read(name: str, value: Any, origin: str) -> Any:
 
 def _parse(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
     """`value` as the field's type; the ValueError's text completes "must be …"."""
+    if "word" in bounds:
+        if value == bounds["word"]:
+            return value
+        kind = int | None
     if kind == int | None:
         if value in ("off", None):
             return None

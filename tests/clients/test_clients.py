@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clearspan.model.usage import usd_from_pico
-from clearspan.testing.live import LIVE_KEY, Live
+from clearspan.testing.live import LIVE_KEY, Live, start_server, stop_server
 
 HERE = Path(__file__).resolve().parent
 
@@ -97,6 +97,28 @@ def test_stock_exporter(shared_live: Live, path: str, compression: str) -> None:
     (root,) = trace["span_tree"]
     assert [child["span_name"] for child in root["children"]] == ["chat gpt-4o-mini", "broken"]
     assert root["children"][1]["status"] == "error"
+
+
+@pytest.mark.parametrize("compression", [{}, {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}])
+def test_stock_exporter_over_grpc(tmp_path: Path, compression: dict[str, str]) -> None:
+    live = start_server(tmp_path / "data", "--grpc-port", "0")
+    try:
+        seen = run_program(
+            ensure_venv("otlp-grpc-1.45.2"),
+            "run_otlp_http.py",
+            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://{live.grpc}",
+            OTEL_EXPORTER_OTLP_HEADERS=f"authorization=Bearer {LIVE_KEY}",
+            TRACE_NAME="checkout",
+            PROJECT_NAME="shop-project",
+            **compression,
+        )
+        assert seen["flushed"] is True
+        trace = live.trace(seen["trace_id"])
+        assert (trace["name"], trace["span_count"], trace["error_count"]) == ("checkout", 3, 1)
+        assert [each["name"] for each in live.http.get("/sessions").json()] == ["shop-project", "default"]
+    finally:
+        stop_server(live)
 
 
 def test_respan_tracing(shared_live: Live, model_url: str) -> None:

@@ -27,6 +27,7 @@ class Live:
     url: str
     started_s: float
     faults: Path | None = None  # where points are armed while it runs; see clearspan/faults.py
+    grpc: str | None = None  # address of OTLP over gRPC; off unless a setting asks for it
 
     def arm(self, point: str, action: str, visit: int = 1) -> None:
         """Let the next, or the `visit`-th, arrival at a point from now on do something."""
@@ -105,6 +106,7 @@ def start(data: Path, *, fault: str | None = None, faults: Path | None = None, *
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLEARSPAN_")}
     environment["CLEARSPAN_API_KEY"] = KEY
+    environment["CLEARSPAN_GRPC_PORT"] = "off"  # unless the settings say otherwise
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many starts compiles everything anew
     environment |= {f"CLEARSPAN_{name.upper()}": value for name, value in settings.items()}
     if faults is not None:
@@ -126,7 +128,8 @@ def start(data: Path, *, fault: str | None = None, faults: Path | None = None, *
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"the server did not start, exit code {process.wait()}"
-    live = Live(process, json.loads(line)["url"], 0.0, faults)
+    told = json.loads(line)
+    live = Live(process, told["url"], 0.0, faults, told["grpc"])
     with live.client() as client:
         while True:
             try:

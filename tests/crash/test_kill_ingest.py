@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,13 @@ WINDOW = {"start_time": "2026-01-01T00:00:00Z", "end_time": "2027-01-01T00:00:00
 T0_NS = 1_780_000_000_000_000_000
 
 
+Send = Callable[[bytes], bool]
+
+
+class Gone(Exception):
+    """The server is."""
+
+
 class Oracle:
     """What was sent and what was acknowledged, by trace and span."""
 
@@ -36,7 +43,21 @@ class Oracle:
         self.sent: dict[str, set[str]] = {}
         self.acknowledged: dict[str, set[str]] = {}
 
-    def send(self, client: httpx.Client, rng: random.Random, trace_ids: list[str]) -> None:
+    @contextmanager
+    def sender(self, live: Live) -> Iterator[Send]:
+        """How a client sends a body and learns whether it was acknowledged; Gone once the server is."""
+        with live.client() as client:
+
+            def send(body: bytes) -> bool:
+                headers = {"Content-Type": "application/x-protobuf"}
+                try:
+                    return client.post("/v1/traces", content=body, headers=headers).status_code == 200
+                except httpx.TransportError:
+                    raise Gone from None
+
+            yield send
+
+    def send(self, export: Send, rng: random.Random, trace_ids: list[str]) -> None:
         """One request with spans of new traces and, now and then, late spans of an old one."""
         request = ExportTraceServiceRequest()
         scope = request.resource_spans.add().scope_spans.add()
@@ -57,10 +78,7 @@ class Oracle:
         with self.lock:
             for trace_id, span_ids in spans.items():
                 self.sent.setdefault(trace_id, set()).update(span_ids)
-        answer = client.post(
-            "/v1/traces", content=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}
-        )
-        if answer.status_code == 200:
+        if export(request.SerializeToString()):
             trace_ids += ids
             with self.lock:
                 for trace_id, span_ids in spans.items():
@@ -74,11 +92,11 @@ class Oracle:
         def run(number: int) -> None:
             rng = random.Random(f"{seed}/{number}")
             trace_ids: list[str] = []
-            with live.client() as client:
+            with self.sender(live) as export:
                 while not stop.is_set():
                     try:
-                        self.send(client, rng, trace_ids)
-                    except httpx.TransportError:
+                        self.send(export, rng, trace_ids)
+                    except Gone:
                         return  # sent, perhaps stored, not acknowledged
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(CLIENTS)]
@@ -114,10 +132,10 @@ class Oracle:
                 assert self.acknowledged.get(trace_id, set()) <= found <= self.sent[trace_id], f"seed {seed}"
 
 
-def one_round(data: Path, oracle: Oracle, seed: int, *, fault: str | None = None) -> float:
+def one_round(data: Path, oracle: Oracle, seed: int, *, fault: str | None = None, **settings: str) -> float:
     """Load, kill, start again, check. Returns the seconds of the second start."""
     rng = random.Random(seed)
-    live = start(data, fault=fault)
+    live = start(data, fault=fault, **settings)
     with oracle.load(live, seed):
         if fault is None:
             time.sleep(rng.uniform(0.05, 1.2))  # the moment of death is the one thing here that may be random

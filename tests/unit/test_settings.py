@@ -41,6 +41,8 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ("PORT", "0", 0),
         ("GRPC_PORT", "4317", 4317),
         ("GRPC_PORT", "off", None),
+        ("GRPC_PORT", "auto", "auto"),
+        ("GRPC_PORT", "", "auto"),
         ("RATE_LIMIT_READ", "10", 10),
         ("BODY_BYTES_MAX", "2 MiB", 2 * 2**20),
         ("BODY_BYTES_MAX", "5000", 5000),

@@ -38,7 +38,7 @@ class Running:
 def server(folder: Path) -> Iterator[Running]:
     """`clearspan serve --demo` in `folder`, ready and loaded; stopped by SIGTERM at the end."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CLEARSPAN_")}
-    environ |= {"CLEARSPAN_LOG_LEVEL": "error", "PYTHONPATH": str(ROOT / "src")}
+    environ |= {"CLEARSPAN_LOG_LEVEL": "error", "CLEARSPAN_GRPC_PORT": "off", "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "clearspan", "serve", "--port", "0", "--data", "data", "--demo"]
     process = subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True)
     timer = Timer(START_S, process.kill)

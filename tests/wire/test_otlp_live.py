@@ -162,7 +162,7 @@ def test_the_first_start_makes_a_key_and_shows_it_once(tmp_path: Path) -> None:
     for _ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-m", "clearspan.cli.main", "serve", "--port", "0", "--data", str(data), "--json"],
-            env={**inherited, "PYTHONPATH": str(SRC)},
+            env={**inherited, "PYTHONPATH": str(SRC), "CLEARSPAN_GRPC_PORT": "off"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -31,16 +31,24 @@ from clearspan.model.errors import ClearspanError, NotAuthenticated
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(services: Services) -> ASGIApp:
-    """The ASGI app over these services. The caller owns them: it opens them before and closes them after."""
-    app = build_routes(services)
+def make_gate(services: Services) -> Gate:
+    """The gate before every route, with budgets of its own: one for all listeners of a server."""
     rates = RateLimits(services.settings, services.clock)
-    gate = Gate(
+    return Gate(
         services.catalog,
         GuessLimit(services.settings.rate_limit_wrong_keys, services.clock),
         lambda principal, permission: rates.spend(principal.key_id, permission),
     )
-    protect(app, gate)
+
+
+def create_app(services: Services, gate: Gate | None = None) -> ASGIApp:
+    """The ASGI app over these services. The caller owns them: it opens them before and closes them after.
+
+    Args:
+        gate: shared with another listener; None: one of its own.
+    """
+    app = build_routes(services)
+    protect(app, gate or make_gate(services))
     return Watch(HeadAsGet(ServerVersion(app, app)), services.metrics)
 
 

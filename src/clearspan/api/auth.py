@@ -234,6 +234,14 @@ class Gate:
 
         return guarded
 
+    def admit_to(self, permission: Permission, headers: Iterable[tuple[bytes, bytes]], address: str) -> Principal:
+        """Who may call what needs this permission; for transports other than ASGI. Raises as `before` says."""
+        principal = self.admit(headers, address)
+        assert permission.scope is not None, "a call without a key needs no gate"
+        principal.require(permission.scope)
+        self._on_admitted(principal, permission)
+        return principal
+
     def admit(self, headers: Iterable[tuple[bytes, bytes]], address: str) -> Principal:
         """Who presents a key in these headers.
 

@@ -82,6 +82,10 @@ class Metrics:
             "clearspan_http_requests", "Requests by route template.", ["method", "route", "status"],
             registry=self.registry,
         )  # fmt: skip
+        self.grpc_requests = Counter(
+            "clearspan_grpc_requests", "Calls over gRPC by method and status.", ["method", "status"],
+            registry=self.registry,
+        )  # fmt: skip
         self.spans = Counter(
             "clearspan_ingest_spans",
             "Spans and logs: accepted, repeated, rejected as invalid, refused because their trace was deleted.",

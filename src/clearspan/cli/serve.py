@@ -12,21 +12,27 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
-from clearspan.api.app import create_app
+from clearspan.api.app import create_app, make_gate
+from clearspan.api.auth import Gate
 from clearspan.api.logs import configure_logging
 from clearspan.api.runtime import open_services
 from clearspan.api.services import Services
 from clearspan.catalog import Catalog, OwnerKey
 from clearspan.model.errors import ClearspanError
-from clearspan.settings import Settings, check_bind, load_settings, unknown_variables
+from clearspan.settings import GRPC_PORT, Settings, check_bind, load_settings, unknown_variables
+
+if TYPE_CHECKING:
+    from clearspan.api.otlp.grpc_server import GrpcServer
 
 BACKLOG = 1024
 READS_END_S = 2.0
 """How long after the signal to stop a list may go on; it is refused then, and may be asked again after the restart."""
+GRPC_END_S = 5.0
+"""How long after the signal calls over gRPC may go on, such as one whose message is still on its way."""
 SWITCH_S = 0.0005
 """How long a thread may hold the interpreter lock while another wants it. The default of 5 ms is paid for every row
 that a reader steps over and every piece that is sent to the writer while a large body is being decoded."""
@@ -39,7 +45,8 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port for HTTP; 0 takes a free one.", show_default="8321")] = None,
     grpc_port: Annotated[
-        str | None, typer.Option(help="Port for OTLP over gRPC, or `off`.", show_default="off")
+        str | None,
+        typer.Option(help="Port for OTLP over gRPC, or `off`; `auto` is 4317 if that is free.", show_default="auto"),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Data directory.", show_default="data")] = None,
     demo: Annotated[
@@ -80,8 +87,8 @@ def run(settings: Settings, *, as_json: bool = False) -> None:
         owner_key = catalog.ensure_owner_key(settings.api_key)
         base_url = url_of(settings.host, port)
 
-        def announce() -> None:
-            print(_announcement(base_url, owner_key, as_json=as_json), flush=True)
+        def announce(grpc_port: int | None) -> None:
+            print(_announcement(base_url, owner_key, _grpc_address(settings, grpc_port), as_json=as_json), flush=True)
             if settings.demo:
                 from clearspan.demo.show import start_demo  # rich: 70 ms and 8 MiB that others need not pay
 
@@ -99,8 +106,11 @@ def _stop_starting(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-async def _listen(services: Services, port: int, on_listening: Callable[[], None]) -> None:
+async def _listen(services: Services, port: int, on_listening: Callable[[int | None], None]) -> None:
     """Serve in this process and loop until SIGTERM or SIGINT; running requests are answered first.
+
+    Args:
+        on_listening: told the port for gRPC; None: there is none.
 
     Embedded rather than with Granian's own worker process: one process less (25 MiB), and signals, the writer
     process and the threads of this process have one owner.
@@ -108,9 +118,10 @@ async def _listen(services: Services, port: int, on_listening: Callable[[], None
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
-    settings = services.settings
+    settings, gate = services.settings, make_gate(services)
+    grpc_server, grpc_port = await _listen_grpc(services, gate)
     server = Server(
-        cast(Any, create_app(services)),
+        cast(Any, create_app(services, gate)),
         address=settings.host,
         port=port,
         interface=Interfaces.ASGINL,
@@ -120,15 +131,43 @@ async def _listen(services: Services, port: int, on_listening: Callable[[], None
         log_enabled=False,
     )
 
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
     def stop() -> None:
         services.end_reads(READS_END_S)
         server.stop()  # type: ignore[no-untyped-call]
+        if grpc_server is not None:
+            stopping.append(loop.create_task(grpc_server.stop(GRPC_END_S)))
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    server.on_startup(on_listening)
-    await server.serve()
+    server.on_startup(lambda: on_listening(grpc_port))
+    try:
+        await server.serve()
+    finally:
+        await asyncio.gather(*stopping)
+
+
+async def _listen_grpc(services: Services, gate: Gate) -> tuple[GrpcServer | None, int | None]:
+    """(the listener, its port); none when it is off, or when nobody asked for it and the port is taken.
+
+    Raises:
+        OSError: a port that was asked for is taken.
+    """
+    asked = services.settings.grpc_port
+    if asked is None:
+        return None, None
+    from clearspan.api.otlp.grpc_server import GrpcServer, PortTaken  # 16 MiB that those without it need not pay
+
+    server = GrpcServer(services, gate, services.settings.host, GRPC_PORT if asked == "auto" else asked)
+    try:
+        return server, await server.start()
+    except PortTaken as error:
+        if asked != "auto":
+            raise OSError(f"{error}. Choose another with --grpc-port, or `off`.") from None
+        _log.warning("OTLP over gRPC is off: port %d is taken", GRPC_PORT)
+        return None, None
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -163,13 +202,19 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _announcement(base_url: str, owner_key: OwnerKey, *, as_json: bool) -> str:
+def _grpc_address(settings: Settings, port: int | None) -> str | None:
+    return None if port is None else url_of(settings.host, port).removeprefix("http://")
+
+
+def _announcement(base_url: str, owner_key: OwnerKey, grpc_address: str | None, *, as_json: bool) -> str:
     if as_json:
         import json
 
         path = None if owner_key.path is None else str(owner_key.path)
-        return json.dumps({"url": base_url, "key": owner_key.secret, "key_file": path})
+        return json.dumps({"url": base_url, "grpc": grpc_address, "key": owner_key.secret, "key_file": path})
     lines = [f"Clearspan listens on {base_url}"]
+    if grpc_address is not None:
+        lines.append(f"OTLP/gRPC on {grpc_address}")
     if owner_key.secret:
         lines += [
             f"API key   {owner_key.secret}",

@@ -53,7 +53,8 @@ class OwnServer:
         self.data, self.log = folder / "data", folder / "server.log"
         key = "drill-" + secrets.token_hex(16)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CLEARSPAN_")}
-        command = [sys.executable, "-m", "clearspan", "serve", "--json", "--port", "0", "--data", str(self.data)]
+        command = [sys.executable, "-m", "clearspan", "serve", "--json", "--port", "0", "--grpc-port", "off"]
+        command += ["--data", str(self.data)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, env=environ | {"CLEARSPAN_API_KEY": key}, stdout=subprocess.PIPE, stderr=log, text=True

@@ -22,6 +22,7 @@ class Live(NamedTuple):
     url: str
     process: subprocess.Popen[str]
     http: httpx.Client
+    grpc: str | None = None  # address of OTLP over gRPC; off unless an option asks for it
 
     def traces(self, **filters: Any) -> list[dict[str, Any]]:
         """Every trace of the last day that matches."""
@@ -47,6 +48,7 @@ def start_server(data: Path, *options: str, **environment: str) -> Live:
                 **os.environ,
                 "PYTHONPATH": str(SRC),
                 "CLEARSPAN_API_KEY": LIVE_KEY,
+                "CLEARSPAN_GRPC_PORT": "off",
                 "CLEARSPAN_RESERVE_BYTES": "1 MiB",  # a scan of all files reads it, too
                 **environment,
             },
@@ -55,7 +57,8 @@ def start_server(data: Path, *options: str, **environment: str) -> Live:
             text=True,
         )
     assert process.stdout is not None
-    url = json.loads(process.stdout.readline())["url"]
+    told = json.loads(process.stdout.readline())
+    url = told["url"]
     http = httpx.Client(
         base_url=url,
         headers={"Authorization": f"Bearer {LIVE_KEY}"},
@@ -63,7 +66,7 @@ def start_server(data: Path, *options: str, **environment: str) -> Live:
         transport=httpx.HTTPTransport(retries=10),
     )
     assert http.get("/readyz").status_code == 200
-    return Live(url, process, http)
+    return Live(url, process, http, told["grpc"])
 
 
 def stop_server(live: Live) -> None:

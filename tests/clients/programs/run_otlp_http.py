@@ -1,18 +1,26 @@
-"""The stock OpenTelemetry SDK with its OTLP/HTTP exporter, configured by the standard variables only.
+"""The stock OpenTelemetry SDK with its OTLP exporter, configured by the standard variables only.
 
-Environment: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, _HEADERS, _COMPRESSION; TRACE_NAME. Prints the trace id.
+Environment: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, _HEADERS, _COMPRESSION, _PROTOCOL (grpc; else HTTP); TRACE_NAME;
+PROJECT_NAME, perhaps. Prints the trace id.
 """
 
 import json
 import os
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import StatusCode
 
-provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc":
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+else:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+about = {"service.name": "shop"}
+if "PROJECT_NAME" in os.environ:
+    about["openinference.project.name"] = os.environ["PROJECT_NAME"]
+provider = TracerProvider(resource=Resource.create(about))
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 tracer = provider.get_tracer("test")
 
