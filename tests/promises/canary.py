@@ -369,6 +369,30 @@ def _phoenix_annotations(kind: str) -> Callable[[Wire, Planted], Iterator[Questi
     return ask_all
 
 
+def _phoenix_spans(_: Wire, planted: Planted) -> Iterator[Question]:
+    """The spans of the project, in each order and by what names one."""
+    path = {"project": "default"}
+    for query in ("?limit=1000", "?sort=start_time&order=asc", "?order=asc&span_kind=UNKNOWN", "?status_code=error"):
+        yield Question(query, path=path)
+    for trace_id in planted.trace_ids:
+        yield Question(f"?trace_id={trace_id}", path=path)
+    yield Question(f"?attribute=user.id:{planted.customer}&limit=1000", path=path)
+
+
+def _phoenix_project(_: Wire, __: Planted) -> Iterator[Question]:
+    yield Question(path={"project": "default"})
+
+
+def _phoenix_queries(_: Wire, planted: Planted) -> Iterator[Question]:
+    """Tables of spans: whole, by their words, and by what they look up."""
+    yield Question(body={"queries": [{}], "limit": 10_000})
+    shown = {"select": {"i": {"key": "input.value"}, "m": {"key": "metadata"}}, "index": {"key": "trace_id"}}
+    yield Question(body={"queries": [shown], "root_spans_only": True})
+    yield Question(body={"queries": [shown | {"filter": {"condition": f"user.id == '{planted.customer}'"}}]})
+    ids = ", ".join(f"'{each}'" for each in planted.trace_ids)
+    yield Question(body={"queries": [{"filter": {"condition": f"trace_id in [{ids}]"}}]})
+
+
 def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
     for annotation_id in planted.annotation_ids:
         yield Question(path={"feedback_id": annotation_id})
@@ -492,6 +516,11 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_trace_annotations": Canary(_phoenix_annotations("trace")),
     "list_session_annotations": Canary(_phoenix_annotations("session")),
     "phoenix_version": _QUIET,
+    "phoenix_list_projects": _QUIET,
+    "phoenix_read_project": Canary(_phoenix_project, shows=False),
+    "phoenix_list_spans": Canary(_phoenix_spans),
+    "phoenix_list_otlp_spans": Canary(_phoenix_spans),
+    "phoenix_query_spans": Canary(_phoenix_queries),
     "read_attachment": Canary(_links),
     "read_run": Canary(_runs),
     "query_runs": Canary(_run_queries),
@@ -552,6 +581,8 @@ WRITES: Final = {
     },
     "set_project_annotation_configs": "answers with the configs",
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
+    **{f"phoenix_{act}": "answers with the project" for act in ("update_project", "set_retention")},
+    "phoenix_delete_project": "deletes; answers with counts in its head",
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",
     "delete_feedback_config": "answers with nothing",

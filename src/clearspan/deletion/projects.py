@@ -29,6 +29,7 @@ from clearspan.store.port import TraceReader
 
 REMOVAL_SHAPE = "span_count:gte:1"
 """How the condition of a removal (`_any_trace`) stands in the ledger."""
+REMOVING = frozenset({"langsmith", "phoenix"})
 WATCHED_S = 3600.0
 """How long after a project is gone it is still looked at for traces that some slow request brought."""
 
@@ -124,9 +125,9 @@ class ProjectRemoval:
 def is_removal(dialect: str, shape: Sequence[str]) -> bool:
     """Whether a deletion, by what the ledger says of it, is the removal of a project.
 
-    Only LangSmith's dialect removes projects, and none of its other deletions can ask for a number of spans.
+    Only these dialects remove projects, and none of their other deletions can ask for a number of spans.
     """
-    return dialect == "langsmith" and REMOVAL_SHAPE in shape
+    return dialect in REMOVING and REMOVAL_SHAPE in shape
 
 
 def _all_of(project: Project, request: RemovalRequest) -> DeletionRequest:
