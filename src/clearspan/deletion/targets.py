@@ -53,6 +53,8 @@ EXEMPT: Final = {
     "deletion": "counts and states; the plain request in it is erased by settle",
     "manifest": "trace_pks; the trace ids in it are erased by settle",
     "hidden": "trace_pks; a row goes with its trace",
+    "annotation_manifest": "row numbers of annotations; the ids in it are erased by settle",
+    "hidden_annotation": "row numbers of annotations; a row goes with its annotation",
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "purge_batch": "rows removed per target",
     "attachment_waiting": "files whose runs have not come, so nobody knows the trace: stored with the run, dropped "

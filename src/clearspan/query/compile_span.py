@@ -35,8 +35,13 @@ _ENTRIES = {
     Collection.OUTPUTS: "json_each(span_entries(s.trace_pk, s.span_id, s.block_no, 'outputs')) e",
     Collection.ANNOTATIONS: "annotation a INDEXED BY annotation_by_trace",
 }
+HIDDEN_ANNOTATION = (
+    "EXISTS (SELECT 1 FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no "
+    "WHERE ha.annotation_no = a.annotation_no AND hd.phase IN (1, 3))"
+)
+"""Whether a deletion hides the annotation `a`; the marks of one in the making (phase 0) count for nothing."""
 _ABOUT_THE_SPAN = (
-    "a.trace_pk = s.trace_pk AND ((a.target = 'span' AND a.span_id = s.span_id) "
+    f"NOT {HIDDEN_ANNOTATION} AND a.trace_pk = s.trace_pk AND ((a.target = 'span' AND a.span_id = s.span_id) "
     "OR (a.target = 'trace' AND s.span_id = t.root_span_id))"
 )
 

@@ -61,6 +61,7 @@ class AnnotationQuery(NamedTuple):
     kinds: tuple[AnnotatorKind, ...] = ()
     sources: tuple[str, ...] = ()
     user_ids: tuple[str, ...] = ()
+    key_ids: tuple[str, ...] = ()
     has_comment: bool | None = None
     has_score: bool | None = None
     created: Window = Window()  # of created_ns, half-open

@@ -52,6 +52,7 @@ class MemoryAnnotations:
     def __init__(self, traces: Mapping[int, Trace], hidden: Mapping[int, str]) -> None:
         self._traces = traces
         self._hidden = hidden  # trace_pk → deletion_id
+        self.hidden_by: dict[int, str] = {}  # row number → the deletion that took it by itself
         self._rows: dict[int, _Row] = {}
         self._next_no = 1
         self._expired = 0
@@ -124,9 +125,10 @@ class MemoryAnnotations:
                 yield trace
 
     def _store(self, row: _Row, projects: Sequence[int]) -> str:
-        olds = [old for old in self._rows.values() if old.key == row.key] or [
+        shown = [old for old in self._rows.values() if old.row_no not in self.hidden_by]
+        olds = [old for old in shown if old.key == row.key] or [
             old
-            for old in self._rows.values()
+            for old in shown
             if old.annotation.annotation_id == row.annotation.annotation_id and old.project_id in projects
         ]
         if not olds:
@@ -150,8 +152,16 @@ class MemoryAnnotations:
                         self._rows[row.row_no] = row._replace(waits_ns=now_ns, waits_in=(trace.project_id,))
         for row_no in list(self._rows):
             waiting = self._rows.get(row_no)  # gone if one before it had its key
-            if waiting is not None and waiting.waits_ns is not None and trace.project_id in waiting.waits_in:
+            if (
+                waiting is not None
+                and row_no not in self.hidden_by
+                and waiting.waits_ns is not None
+                and trace.project_id in waiting.waits_in
+            ):
                 self._attach(waiting, trace)
+
+    def _may_attach(self, row: _Row) -> bool:
+        return row.waits_ns is not None and row.row_no not in self.hidden_by
 
     def _attach(self, row: _Row, trace: Trace) -> None:
         a = row.annotation
@@ -169,13 +179,20 @@ class MemoryAnnotations:
                 new = new._replace(waits_ns=None, waits_in=())
         else:
             return
-        rivals = [each for each in self._rows.values() if each.key == new.key and each.row_no != row.row_no]
+        rivals = self._rivals(new)
         if not rivals:
             self._rows[row.row_no] = new
             return
         del self._rows[row.row_no]
         if a.updated_ns >= rivals[0].annotation.updated_ns:
             self._replace(rivals[0], new)
+
+    def _rivals(self, row: _Row) -> list[_Row]:
+        return [
+            each
+            for each in self._rows.values()
+            if each.key == row.key and each.row_no != row.row_no and each.row_no not in self.hidden_by
+        ]
 
     def patch(self, scope: Scope, annotation_id: str, change: AnnotationChange) -> AnnotationRow | None:
         """See AnnotationWriter.patch_annotation."""
@@ -211,7 +228,12 @@ class MemoryAnnotations:
         for trace in list(self._traces.values()):
             for row in news:
                 waiting = self._rows.get(row.row_no)
-                if waiting is not None and waiting.waits_ns is not None and trace.project_id in project_ids:
+                if (
+                    row.row_no not in self.hidden_by
+                    and waiting is not None
+                    and waiting.waits_ns is not None
+                    and trace.project_id in project_ids
+                ):
                     self._attach(waiting, trace)
         return len(news)
 
@@ -247,7 +269,7 @@ class MemoryAnnotations:
         return found[offset : offset + limit]
 
     def _is_visible(self, row: _Row, scope: Scope) -> bool:
-        if row.project_id not in scope.project_ids:
+        if row.project_id not in scope.project_ids or row.row_no in self.hidden_by:
             return False
         if row.annotation.target is _T.PROJECT:
             return scope.environment is None
@@ -268,13 +290,14 @@ class MemoryAnnotations:
         for row in self._rows.values():
             if row.trace_pk is None or row.trace_pk not in trace_pks or row.waits_ns is not None:
                 continue
-            if row.trace_pk not in self._hidden:
+            if row.trace_pk not in self._hidden and row.row_no not in self.hidden_by:
                 found.setdefault(row.trace_pk, []).append(row.told)
         return found
 
     def figures(self) -> AnnotationFigures:
         """See AnnotationReader.annotation_figures."""
-        return AnnotationFigures(sum(row.waits_ns is not None for row in self._rows.values()), self._expired)
+        shown = [row for row in self._rows.values() if row.row_no not in self.hidden_by]
+        return AnnotationFigures(sum(row.waits_ns is not None for row in shown), self._expired)
 
     # -- deleting ---------------------------------------------------------------------------------------------
 
@@ -296,6 +319,59 @@ class MemoryAnnotations:
                 theirs += [row.row_no] if pks and pks <= trace_pks else []
         return theirs
 
+    # -- deleting annotations by themselves: see memory_annotation_deleting.py -------------------------------------
+
+    def selected(self, scope: Scope, query: AnnotationQuery) -> list[AnnotationRow]:
+        """Those that match and show, those that wait included, by row number."""
+        return [
+            row.told
+            for row in sorted(self._rows.values(), key=lambda row: row.row_no)
+            if self._is_visible(row, scope) and _matches(row.annotation, query)
+        ]
+
+    def shows(self, row_no: int) -> bool:
+        """Whether any read of its project may show it."""
+        row = self._rows.get(row_no)
+        return row is not None and row_no not in self.hidden_by and (
+            row.trace_pk is None or row.trace_pk not in self._hidden
+        )  # fmt: skip
+
+    def exists(self, row_no: int) -> bool:
+        """Whether the row is there, hidden or not."""
+        return row_no in self._rows
+
+    def row(self, row_no: int) -> AnnotationRow:
+        """A row that is there."""
+        return self._rows[row_no].told
+
+    def traces_of(self, row_no: int) -> list[int]:
+        """The traces that it is about: its own, or those of its session."""
+        row = self._rows[row_no]
+        if row.trace_pk is not None:
+            return [row.trace_pk]
+        session_id = row.annotation.session_id
+        found = self._traces_of(row.project_id, session_id=session_id) if session_id is not None else ()
+        return [trace.trace_pk for trace in found]
+
+    def remove(self, row_no: int) -> bool:
+        """Purge one; False: it was gone."""
+        self.hidden_by.pop(row_no, None)
+        return self._rows.pop(row_no, None) is not None
+
+    def show_again(self, row_no: int) -> None:
+        """Take a hide back. If the same thing was said anew meanwhile that stays, and this row goes."""
+        del self.hidden_by[row_no]
+        row = self._rows.get(row_no)
+        if row is None:
+            return
+        if self._rivals(row):
+            del self._rows[row_no]
+            return
+        for trace in self._traces.values():
+            waiting = self._rows.get(row_no)
+            if waiting is not None and waiting.waits_ns is not None and trace.project_id in waiting.waits_in:
+                self._attach(waiting, trace)
+
     def _of_session(self, project_id: int, session_id: str) -> list[_Row]:
         return [
             row
@@ -316,6 +392,7 @@ def _matches(a: Annotation, query: AnnotationQuery) -> bool:
         (query.kinds, a.kind),
         (query.sources, a.source),
         (query.user_ids, a.user_id),
+        (query.key_ids, a.key_id),
     )
     since, until = query.created
     return (

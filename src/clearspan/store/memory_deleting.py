@@ -14,12 +14,15 @@ from clearspan.model.runs import run_ids_of_trace, spellings_of
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaf
 from clearspan.query.ast import Expr
+from clearspan.store.annotation_deletion import PlannedAnnotation
+from clearspan.store.memory_annotation_deleting import MemoryAnnotationDeletions, leaves_of_annotations
 from clearspan.store.memory_annotations import MemoryAnnotations
 from clearspan.store.memory_trace import TARGETS, Trace, selected
 from clearspan.store.port import (
     SETTLE_ROWS_MAX,
     SUMMARIES_MAX,
     Breakdown,
+    DeletionKind,
     DeletionProgress,
     HideOutcome,
     HoldOutcome,
@@ -34,7 +37,9 @@ _NOTHING = HideOutcome(0, 0, 0, 0)
 
 
 @dataclass
-class _Deletion:
+class Deletion:
+    """One deletion as it stands."""
+
     outcome: HideOutcome
     request: bytes | None
     salt: bytes
@@ -46,6 +51,7 @@ class _Deletion:
     late_refused: int = 0
     batches: list[tuple[dict[str, int], bool]] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
+    annotations: list[PlannedAnnotation] | None = None  # the manifest of one of annotations
 
 
 @dataclass
@@ -62,7 +68,7 @@ class _Judged:
         return HideOutcome(len(self.hit), self.no_longer_matching, self.absent, len(self.held))
 
 
-class DeletingMemory:
+class DeletingMemory(MemoryAnnotationDeletions):
     """port.DeletionStore over dictionaries; store/memory.py adds writing and reading."""
 
     def __init__(self, tombstone_secret: bytes) -> None:
@@ -73,7 +79,7 @@ class DeletingMemory:
         self._hidden: dict[int, str] = {}  # trace_pk → deletion_id
         self._annotations = MemoryAnnotations(self._traces, self._hidden)
         self._tombstones: dict[bytes, str] = {}  # key → deletion_id
-        self._deletions: dict[str, _Deletion] = {}
+        self._deletions: dict[str, Deletion] = {}
         self._holds: dict[str, HoldRow] = {}
         self._previews: dict[bytes, tuple[bytes, int]] = {}  # key → (body, expires_ns)
         self._notes: dict[str, tuple[bytes, bytes]] = {}
@@ -178,7 +184,7 @@ class DeletingMemory:
             if preview_key is not None:
                 del self._previews[preview_key]
             salt = manifest_salt or manifest_salt_of(self._secret, deletion_id)
-            self._deletions[deletion_id] = _Deletion(judged.outcome, request, salt, sorted(judged.hit))
+            self._deletions[deletion_id] = Deletion(judged.outcome, request, salt, sorted(judged.hit))
             self._mark(deletion_id, judged.hit)
             self._hand_over(deletion_id, judged.held)
             return judged.outcome
@@ -231,7 +237,7 @@ class DeletingMemory:
         child_id, parent = child_id_of(deletion_id), self._deletions[deletion_id]
         if child_id not in self._deletions:
             salt = manifest_salt_of(self._secret, child_id)
-            self._deletions[child_id] = _Deletion(_NOTHING, parent.request, salt, [], deletion_id, is_waiting=True)
+            self._deletions[child_id] = Deletion(_NOTHING, parent.request, salt, [], deletion_id, is_waiting=True)
         child = self._deletions[child_id]
         child.manifest = sorted({*child.manifest, *lines})
         self._mark(child_id, [line for line in lines if self._hidden.get(line.trace_pk) == deletion_id])
@@ -253,6 +259,9 @@ class DeletingMemory:
 
     def _cancel(self, deletion_id: str) -> int:
         deletion = self._deletions[deletion_id]
+        if deletion.annotations is not None:
+            deletion.request, deletion.annotations, deletion.cancelled, deletion.is_waiting = None, [], True, False
+            return self._cancel_annotations(deletion_id)
         freed = [pk for pk, by in self._hidden.items() if by == deletion_id]
         for pk in freed:
             del self._hidden[pk]
@@ -284,6 +293,7 @@ class DeletingMemory:
                 held_traces=deletion.outcome.held,
                 manifest_salt=deletion.salt,
                 is_waiting=deletion.is_waiting,
+                kind=DeletionKind.TRACES if deletion.annotations is None else DeletionKind.ANNOTATIONS,
             )
 
     def manifest(self, deletion_id: str) -> list[PlannedTrace]:
@@ -305,6 +315,10 @@ class DeletingMemory:
                 return deletion.batches[batch_no]
             if batch_no != len(deletion.batches):
                 raise ValueError(f"purge batch {batch_no} cannot follow {len(deletion.batches)} batches")
+            if deletion.annotations is not None:
+                gone = self._purge_annotations(deletion_id, deletion, rows_max)
+                deletion.batches.append((gone, self._has_more(deletion_id)))
+                return deletion.batches[-1]
             self._move_held(deletion_id, deletion)
             counts: Counter[str] = Counter()
             for trace_pk in [pk for pk, by in self._hidden.items() if by == deletion_id]:
@@ -319,7 +333,7 @@ class DeletingMemory:
             deletion.batches.append((dict(counts), self._has_more(deletion_id)))
             return deletion.batches[-1]
 
-    def _move_held(self, deletion_id: str, deletion: _Deletion) -> None:
+    def _move_held(self, deletion_id: str, deletion: Deletion) -> None:
         held = [
             line
             for line in deletion.manifest
@@ -336,6 +350,11 @@ class DeletingMemory:
             deletion = self._known(deletion_id)
             if deletion.cancelled or deletion.is_waiting or self._has_more(deletion_id):
                 raise ValueError("the purge of that deletion is not finished")
+            if deletion.annotations is not None:
+                free = [line for line in deletion.annotations if not self._holders(line.row_no)]
+                gone = sum(self._annotations.remove(line.row_no) for line in free)
+                deletion.batches += [({"annotation": gone}, False)] if gone else []
+                return ({"annotation": gone} if gone else {}), None
             left = [pk for pk, *_ in deletion.manifest if pk > above and not self._is_held(pk)]
             counts = Counter({name: count for name, count in self._count(left).items() if count})
             self._annotations.purge(left)
@@ -360,14 +379,25 @@ class DeletingMemory:
 
     def remaining(self, deletion_id: str) -> dict[str, int | None]:
         with self._lock:
-            manifest = self._known(deletion_id).manifest
-            return {**self._count([line.trace_pk for line in manifest])}
+            deletion = self._known(deletion_id)
+            counts: dict[str, int | None] = {**self._count([line.trace_pk for line in deletion.manifest])}
+            if deletion.annotations is not None:
+                counts["annotation"] = self._count_annotations(deletion.annotations)
+            return counts
 
     def _has_more(self, deletion_id: str | None) -> bool:
         deletion = None if deletion_id is None else self._deletions.get(deletion_id)
-        return deletion is not None and not deletion.is_waiting and deletion_id in self._hidden.values()
+        if deletion is None or deletion.is_waiting:
+            return False
+        return deletion_id in self._hidden.values() or deletion_id in self._annotations.hidden_by.values()
 
-    def _known(self, deletion_id: str) -> _Deletion:
+    def _new_deletion(self, deletion_id: str, request: bytes | None, salt: bytes, parent_id: str | None) -> Deletion:
+        """One of annotations, still empty."""
+        salt = salt or manifest_salt_of(self._secret, deletion_id)
+        made = self._deletions[deletion_id] = Deletion(_NOTHING, request, salt, [], parent_id, annotations=[])
+        return made
+
+    def _known(self, deletion_id: str) -> Deletion:
         if deletion_id not in self._deletions:
             raise ValueError("no such deletion in the store")
         return self._deletions[deletion_id]
@@ -493,7 +523,9 @@ class DeletingMemory:
         return False
 
 
-def _leaves(deletion: _Deletion) -> list[bytes]:
+def _leaves(deletion: Deletion) -> list[bytes]:
+    if deletion.annotations is not None:
+        return leaves_of_annotations(deletion.salt, deletion.annotations)
     return sorted(manifest_leaf(deletion.salt, line.project_id, line.trace_id) for line in deletion.manifest)
 
 

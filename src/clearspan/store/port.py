@@ -26,12 +26,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store.annotation_deletion import AnnotationDeletionStore
 
 WAITING_NS_MAX = 24 * 3_600_000_000_000
 """How long an attachment waits for its run. No longer, because no deletion can reach it: nobody knows its trace."""
@@ -121,6 +123,13 @@ class TraceReader(Protocol):
         ...
 
 
+class DeletionKind(StrEnum):
+    """What a deletion lists, hides and counts."""
+
+    TRACES = "traces"
+    ANNOTATIONS = "annotations"
+
+
 class PlannedTrace(NamedTuple):
     """One line of a manifest."""
 
@@ -153,6 +162,7 @@ class DeletionProgress(NamedTuple):
     held_traces: int = 0  # traces handed to that child so far; equals outcome.held
     manifest_salt: bytes | None = None  # keys the leaves of the manifest
     is_waiting: bool = False  # a child that has not been hidden yet; its outcome is all zeros till then
+    kind: DeletionKind = DeletionKind.TRACES
 
 
 class HoldRow(NamedTuple):
@@ -199,7 +209,7 @@ SETTLE_ROWS_MAX = 2_000
 """Manifest rows that one transaction of `settle` erases at most."""
 
 
-class DeletionStore(Protocol):
+class DeletionStore(AnnotationDeletionStore, Protocol):
     """Deletion side. `clearspan.deletion` decides; the store only does, each step atomically."""
 
     # -- planning: reads only, chunk by chunk, no writer involved

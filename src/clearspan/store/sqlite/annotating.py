@@ -14,6 +14,7 @@ import orjson
 
 from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.trace import Scope
+from clearspan.query.compile_span import HIDDEN_ANNOTATION
 from clearspan.store.annotations import (
     CHANGEABLE,
     EXPIRE_MAX,
@@ -25,7 +26,7 @@ from clearspan.store.annotations import (
     AnnotationWrite,
 )
 from clearspan.store.sqlite import annotation_listing
-from clearspan.store.sqlite.annotation_rows import ANNOTATION_COLUMNS, annotation_of, key_of
+from clearspan.store.sqlite.annotation_rows import ANNOTATION_COLUMNS, annotation_of, key_of, retire_keys
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.span_finding import places_by_own_id
 from clearspan.store.tombstone import tombstone_key
@@ -155,14 +156,16 @@ def _store(
     """Write one row over the one that has its key, or else its id; the id that it has now."""
     annotation = write.annotation
     key = key_of(annotation)
+    retire_keys(conn, project_id, key)
     old: Any = conn.execute(
         "SELECT annotation_no, annotation_id, created_ns FROM annotation WHERE project_id = ? AND key = ?",
         (project_id, key),
     ).fetchone()
     if old is None:
         old = conn.execute(
-            "SELECT annotation_no, annotation_id, created_ns FROM annotation WHERE annotation_id = ? "
-            "AND project_id IN (SELECT value FROM json_each(?)) ORDER BY annotation_no LIMIT 1",
+            "SELECT annotation_no, annotation_id, created_ns FROM annotation a WHERE annotation_id = ? "
+            "AND project_id IN (SELECT value FROM json_each(?)) "
+            f"AND NOT {HIDDEN_ANNOTATION} ORDER BY annotation_no LIMIT 1",
             (annotation.annotation_id, orjson.dumps(write.project_ids).decode()),
         ).fetchone()
     place = (project_id, key, trace_pk, *waits)
@@ -214,7 +217,7 @@ def attach(conn: apsw.Connection, written: Iterable[tuple[int, Iterable[str]]]) 
 
 
 _WAITING = (
-    "SELECT annotation_no FROM annotation WHERE waits_ns IS NOT NULL "
+    f"SELECT annotation_no FROM annotation a WHERE waits_ns IS NOT NULL AND NOT {HIDDEN_ANNOTATION} "
     "AND ?1 IN (SELECT value FROM json_each(waits_in)) AND"
 )
 
@@ -228,6 +231,7 @@ def _has_span(conn: apsw.Connection, trace_pk: int, span_id: str | None) -> bool
 def _settle_in(conn: apsw.Connection, row_no: int, place: tuple[Any, ...], annotation: Annotation) -> None:
     """Move a waiting row to its place. If its key is taken there, the later word stays, in the older row."""
     key = key_of(annotation)
+    retire_keys(conn, place[0], key)
     rival: Any = conn.execute(
         "SELECT annotation_no, annotation_id, created_ns, updated_ns FROM annotation "
         "WHERE project_id = ? AND key = ? AND annotation_no <> ?",
@@ -328,7 +332,8 @@ def widen(conn: apsw.Connection, project_ids: Sequence[int]) -> int:
         )
         for (trace_pk,) in conn.execute(
             "SELECT t.trace_pk FROM json_each(?1) AS p CROSS JOIN json_each(?2) AS w "
-            f"CROSS JOIN trace t INDEXED BY {index} ON t.project_id = p.value AND t.{column} = w.value AND t.{column} IS NOT NULL",
+            f"CROSS JOIN trace t INDEXED BY {index} ON t.project_id = p.value AND t.{column} = w.value "
+            f"AND t.{column} IS NOT NULL",
             (projects, orjson.dumps(wanted).decode()),
         )
     }

@@ -10,13 +10,14 @@ import apsw
 import orjson
 
 from clearspan.model.trace import Scope
+from clearspan.query.compile_span import HIDDEN_ANNOTATION
 from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.sqlite.annotation_rows import ROW_COLUMNS, row_of
 
 _VISIBLE_TRACE = (
     "t.trace_pk NOT IN (SELECT trace_pk FROM hidden) AND (:environment IS NULL OR t.environment = :environment)"
 )
-_VISIBLE = f"""(
+_VISIBLE = f"""(NOT {HIDDEN_ANNOTATION}) AND (
     (a.target = 'project' AND :environment IS NULL)
     OR (a.target = 'session' AND a.trace_pk IS NULL AND (
         EXISTS (SELECT 1 FROM trace t INDEXED BY trace_by_session WHERE t.project_id = a.project_id
@@ -39,6 +40,7 @@ _LISTS = {
     "kinds": ("kind", ""),
     "sources": ("source", ""),
     "user_ids": ("user_id", ""),
+    "key_ids": ("key_id", ""),
 }
 
 
@@ -54,25 +56,25 @@ def rows(
     """See AnnotationReader.list_annotations. Cost: that of the rows which the narrowest condition finds."""
     if not scope.project_ids:
         return []
-    parts, params = _conditions(query)
-    params |= {
-        "environment": scope.environment,
-        "projects": orjson.dumps(scope.project_ids).decode(),
-        "before": before_row,
-        "limit": limit,
-        "offset": offset,
-    }
-    parts += ["a.project_id IN (SELECT value FROM json_each(:projects))", _VISIBLE]
+    parts, params = matching(scope, query)
+    params |= {"before": before_row, "limit": limit, "offset": offset}
     if before_row is not None:
         parts.append("a.annotation_no < :before")
     if not query.annotation_ids:
         parts.append("a.waits_ns IS NULL")
     found = conn.execute(
-        f"SELECT {ROW_COLUMNS} FROM annotation a {_entry(scope, query)} WHERE {' AND '.join(parts)} "
+        f"SELECT {ROW_COLUMNS} FROM annotation a {entry_of(scope, query)} WHERE {' AND '.join(parts)} "
         "ORDER BY a.annotation_no DESC LIMIT :limit OFFSET :offset",
         params,
     )
     return [row_of(values) for values in found]
+
+
+def matching(scope: Scope, query: AnnotationQuery) -> tuple[list[str], dict[str, Any]]:
+    """What must hold of an annotation `a` that matches and shows, those that wait included; with its parameters."""
+    parts, params = _conditions(query)
+    params |= {"environment": scope.environment, "projects": orjson.dumps(scope.project_ids).decode()}
+    return [*parts, "a.project_id IN (SELECT value FROM json_each(:projects))", _VISIBLE], params
 
 
 def _conditions(query: AnnotationQuery) -> tuple[list[str], dict[str, Any]]:
@@ -95,8 +97,8 @@ def _conditions(query: AnnotationQuery) -> tuple[list[str], dict[str, Any]]:
     return parts, params
 
 
-def _entry(scope: Scope, query: AnnotationQuery) -> str:
-    """SQLite has no statistics here and would guess, so each query names its way in."""
+def entry_of(scope: Scope, query: AnnotationQuery) -> str:
+    """The index to enter by. SQLite has no statistics here and would guess, so each query names its way in."""
     for field, (_, index) in _LISTS.items():
         if index and getattr(query, field):
             return f"INDEXED BY {index}"
@@ -111,6 +113,7 @@ def by_traces(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[int, list
         f"SELECT a.trace_pk, {ROW_COLUMNS} FROM json_each(?) AS w "
         "CROSS JOIN annotation a INDEXED BY annotation_by_trace ON a.trace_pk = w.value "
         "WHERE a.waits_ns IS NULL AND a.target <> 'session' AND a.trace_pk NOT IN (SELECT trace_pk FROM hidden) "
+        f"AND NOT {HIDDEN_ANNOTATION} "
         "ORDER BY a.annotation_no",
         (orjson.dumps(sorted(set(trace_pks))).decode(),),
     ):
@@ -121,7 +124,7 @@ def by_traces(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[int, list
 def figures(conn: apsw.Connection) -> AnnotationFigures:
     """See AnnotationReader.annotation_figures. Cost: O(waiting)."""
     row: Any = conn.execute(
-        "SELECT (SELECT count(*) FROM annotation WHERE waits_ns IS NOT NULL), "
+        f"SELECT (SELECT count(*) FROM annotation a WHERE a.waits_ns IS NOT NULL AND NOT {HIDDEN_ANNOTATION}), "
         "(SELECT value FROM store_fact WHERE name = 'annotations_expired')"
     ).fetchone()
     return AnnotationFigures(*row)

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import apsw
 import orjson
 
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
+from clearspan.query.compile_span import HIDDEN_ANNOTATION
 from clearspan.store.annotations import AnnotationRow
 
 ANNOTATION_COLUMNS = ", ".join(Annotation._fields)
@@ -48,3 +50,14 @@ def row_of(values: Sequence[Any]) -> AnnotationRow:
     """The values of ROW_COLUMNS as an AnnotationRow."""
     row_no, project_id, waits, *rest = values
     return AnnotationRow(row_no, project_id, annotation_of(rest), bool(waits))
+
+
+def retire_keys(conn: apsw.Connection, project_id: int, key: bytes) -> None:
+    """Let go of a key that a hidden annotation holds, so that the same thing can be said anew: its own gets longer."""
+    found: list[Any] = conn.execute(
+        f"SELECT annotation_no FROM annotation a WHERE project_id = ? AND key = ? AND {HIDDEN_ANNOTATION}",
+        (project_id, key),
+    ).fetchall()
+    for (number,) in found:
+        retired = key + int(number).to_bytes(8, "big")
+        conn.execute("UPDATE annotation SET key = ? WHERE annotation_no = ?", (retired, number))

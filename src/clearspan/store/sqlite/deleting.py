@@ -24,6 +24,7 @@ from clearspan.store.port import (
     SETTLE_ROWS_MAX,
     SUMMARIES_MAX,
     Breakdown,
+    DeletionKind,
     DeletionProgress,
     HideOutcome,
     HoldOutcome,
@@ -33,6 +34,7 @@ from clearspan.store.port import (
 )
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite import erase, hiding, holds, linking, listing, private, recount, textsearch
+from clearspan.store.sqlite.annotation_deleting import SqliteAnnotationDeletions
 from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.log_copy import REST_BYTES
 from clearspan.store.sqlite.reader import SqliteReader
@@ -70,7 +72,7 @@ class Caller(Protocol):
         ...
 
 
-class SqliteDeletionStore:
+class SqliteDeletionStore(SqliteAnnotationDeletions):
     """port.DeletionStore; safe to call from many threads."""
 
     def __init__(self, path: Path, reader: SqliteReader, writer: Caller, secret: bytes) -> None:
@@ -78,9 +80,8 @@ class SqliteDeletionStore:
         Args:
             secret: the tombstone secret, the same as the writer's.
         """
+        super().__init__(reader, writer)
         self.log_empty_wait_s = LOG_EMPTY_WAIT_S
-        self.direct_max = hiding.SLICE
-        """A larger manifest is staged."""
         self._path = path
         self._reader = reader
         self._writer = writer
@@ -268,7 +269,10 @@ class SqliteDeletionStore:
                 counts: Counter[rows.CountKey] = Counter()
                 for chunk in _chunks(_hidden_of_both(conn, row)):
                     counts.update(rows.count_keys(conn, chunk))
-            freed, numbers = self._writer.call("cancel", deletion_id, dict(counts))
+            if row.kind == DeletionKind.ANNOTATIONS:
+                freed, numbers = self._writer.call("cancel_annotations", deletion_id)
+            else:
+                freed, numbers = self._writer.call("cancel", deletion_id, dict(counts))
             while self._writer.call("clear_leftovers", numbers):
                 pass
         self._writer.call("empty_log")
@@ -319,14 +323,14 @@ class SqliteDeletionStore:
         """On a connection of its own, opened for this recount only: nothing the readers hold can colour it."""
         conn = open_reader(self._path)
         try:
-            pks = [
-                pk
-                for (pk,) in conn.execute(
-                    "SELECT trace_pk FROM manifest WHERE deletion_no = "
-                    "(SELECT deletion_no FROM deletion WHERE deletion_id = ?)",
-                    (deletion_id,),
-                )
+            wanted = "WHERE deletion_no = (SELECT deletion_no FROM deletion WHERE deletion_id = ?)"
+            row_nos = [
+                number
+                for (number,) in conn.execute(f"SELECT annotation_no FROM annotation_manifest {wanted}", (deletion_id,))
             ]
+            if row_nos:
+                return dict(recount.remaining_annotations(conn, row_nos))
+            pks = [pk for (pk,) in conn.execute(f"SELECT trace_pk FROM manifest {wanted}", (deletion_id,))]
             return dict(recount.remaining(conn, pks))
         finally:
             conn.close()

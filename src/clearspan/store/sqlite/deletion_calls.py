@@ -32,14 +32,15 @@ ROWS_A_CALL = 4_000
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Calls = TypeVar("_Calls", bound="DeletionCalls")
 
 
-def _with_room(method: Callable[Concatenate[DeletionCalls, _P], _T]) -> Callable[Concatenate[DeletionCalls, _P], _T]:
+def with_room(method: Callable[Concatenate[_Calls, _P], _T]) -> Callable[Concatenate[_Calls, _P], _T]:
     """A deletion must go on when the disk is full: cut the write-ahead log, then give up the reserve, and try again.
     A statement that failed so has changed nothing."""
 
     @wraps(method)
-    def call(self: DeletionCalls, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def call(self: _Calls, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         for find_room in (self.shorten_log, self.spend_reserve, None):
             try:
                 answer = method(self, *args, **kwargs)
@@ -133,7 +134,7 @@ class DeletionCalls:
 
     # -- hiding
 
-    @_with_room
+    @with_room
     def hide(
         self,
         deletion_id: str,
@@ -167,7 +168,7 @@ class DeletionCalls:
         self._writer.tombstones_exist = True
         self._owes_empty_log = self._owes_empty_log or preview_key is not None
 
-    @_with_room
+    @with_room
     def stage_begin(self, deletion_id: str, question: Question, preview_key: bytes | None) -> HideOutcome | None:
         """Begin to stage a large hide; the outcome instead if it has taken place already."""
         fault("store.before_hide")
@@ -178,7 +179,7 @@ class DeletionCalls:
         self._writer.touched = self._stage.touched
         return None
 
-    @_with_room
+    @with_room
     def stage_lines(
         self, deletion_id: str, hit: Sequence[staging.StagedLine], held: Sequence[tuple[int, int, str]]
     ) -> None:
@@ -187,14 +188,14 @@ class DeletionCalls:
             staging.add_lines(self.conn, self._open_stage(deletion_id), hit, held)
         fault("store.after_stage_lines")
 
-    @_with_room
+    @with_room
     def stage_tombstones(self, deletion_id: str) -> bool:
         """Stage the next tombstones; whether more wait."""
         with self._lazily():
             more = staging.add_tombstones(self.conn, self._open_stage(deletion_id), ROWS_A_CALL)
         return more
 
-    @_with_room
+    @with_room
     def stage_refresh(self, deletion_id: str) -> bool:
         """Judge traces again that changed; whether more did."""
         stage = self._open_stage(deletion_id)
@@ -205,7 +206,7 @@ class DeletionCalls:
             stage.is_stale = True
             raise
 
-    @_with_room
+    @with_room
     def stage_activate(
         self,
         deletion_id: str,
@@ -241,7 +242,7 @@ class DeletionCalls:
         fault("store.after_hide")
         return outcome
 
-    @_with_room
+    @with_room
     def stage_drop(self) -> bool:
         """Forget the stage, if there is one, and remove some of its rows; whether more are left."""
         self._end_stage()
@@ -256,14 +257,14 @@ class DeletionCalls:
             raise Overloaded("The deletion was interrupted before it hid anything.")
         return self._stage
 
-    @_with_room
+    @with_room
     def hide_child_slice(self, deletion_id: str, question: Question, above: int) -> tuple[int, HideOutcome | None]:
         """See hiding.hide_child_slice."""
         answer = hiding.hide_child_slice(self.conn, self._secret, deletion_id, question, above, is_over=self._timer())
         self._writer.tombstones_exist = True
         return answer
 
-    @_with_room
+    @with_room
     def cancel(self, deletion_id: str, counts: Mapping[CountKey, int]) -> tuple[int, list[int]]:
         """See hiding.cancel."""
         answer = hiding.cancel(self.conn, deletion_id, counts)
@@ -271,7 +272,7 @@ class DeletionCalls:
         fault("store.after_cancel")
         return answer
 
-    @_with_room
+    @with_room
     def clear_leftovers(self, deletion_nos: Sequence[int]) -> bool:
         """Remove some rows of cancelled deletions; whether more are left."""
         with self._lazily():
@@ -293,7 +294,7 @@ class DeletionCalls:
         fault("store.after_purge_batch")
         return answer
 
-    @_with_room
+    @with_room
     def _purge_batch(self, deletion_id: str, batch_no: int, rows_max: int) -> tuple[dict[str, int], bool]:
         with self._lazily():
             answer = erase.purge_batch(
@@ -306,13 +307,13 @@ class DeletionCalls:
                 rows.touch(self.conn, deletion_id)
         return answer
 
-    @_with_room
+    @with_room
     def purge_survivors(self, deletion_id: str, above: int, rows_max: int) -> tuple[dict[str, int], int | None]:
         """See port.DeletionStore.purge_survivors."""
         with self._lazily():
             return survivors.purge_some(self.conn, deletion_id, above, rows_max=rows_max, is_over=self._timer())
 
-    @_with_room
+    @with_room
     def settle_some(self, deletion_id: str, above: int, rows_max: int) -> int | None:
         """See erase.settle_some."""
         with self._lazily():
@@ -325,7 +326,7 @@ class DeletionCalls:
 
     # -- holds, previews, tombstones, notes
 
-    @_with_room
+    @with_room
     def add_hold(self, hold: HoldRow) -> None:
         """Store a hold; a hide that is being staged begins again."""
         with self.conn:
@@ -333,7 +334,7 @@ class DeletionCalls:
         if self._stage is not None:
             self._stage.is_stale = True
 
-    @_with_room
+    @with_room
     def release_hold(self, hold_id: str, released_ns: int) -> bool:
         """See port.DeletionStore.release_hold."""
         with self.conn:
@@ -346,7 +347,7 @@ class DeletionCalls:
         with self.conn:
             private.save_preview(self.conn, key, body, expires_ns)
 
-    @_with_room
+    @with_room
     def void_preview(self, key: bytes) -> bool:
         """See port.DeletionStore.void_preview."""
         with self.conn:
@@ -354,7 +355,7 @@ class DeletionCalls:
         self._owes_empty_log = self._owes_empty_log or voided
         return voided
 
-    @_with_room
+    @with_room
     def sweep_previews(self, now_ns: int) -> int:
         """See port.DeletionStore.sweep_previews."""
         if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM preview WHERE expires_ns <= ?)", (now_ns,)).get:
@@ -364,20 +365,20 @@ class DeletionCalls:
         self._owes_empty_log = True
         return swept
 
-    @_with_room
+    @with_room
     def lift_tombstone(self, project_id: int, trace_id: str) -> str | None:
         """See port.DeletionStore.lift_tombstone."""
         with self.conn:
             lifted = private.lift_tombstone(self.conn, self._secret, project_id, trace_id)
         return lifted
 
-    @_with_room
+    @with_room
     def put_note(self, ref: str, salt: bytes, body: bytes) -> None:
         """See port.DeletionStore.put_note."""
         with self.conn:
             private.put_note(self.conn, ref, salt, body)
 
-    @_with_room
+    @with_room
     def erase_note(self, ref: str) -> bool:
         """See port.DeletionStore.erase_note."""
         with self.conn:

@@ -12,7 +12,7 @@ import apsw
 import orjson
 
 from clearspan.model.errors import Conflict
-from clearspan.store.port import HideOutcome, PlannedTrace, child_id_of
+from clearspan.store.port import DeletionKind, HideOutcome, PlannedTrace, child_id_of
 from clearspan.store.sqlite.rows import HOUR_NS
 from clearspan.store.tombstone import manifest_salt_of, tombstone_key
 
@@ -39,6 +39,7 @@ class DeletionRow(NamedTuple):
     parent_no: int | None
     manifest_salt: bytes | None
     purged_to: int
+    kind: str
 
     @property
     def outcome(self) -> HideOutcome:
@@ -110,6 +111,8 @@ def has_more(conn: apsw.Connection, row: DeletionRow) -> bool:
     """Whether a hidden deletion has anything left to purge."""
     if row.phase != HIDDEN:
         return False
+    if row.kind == DeletionKind.ANNOTATIONS:
+        return next_hidden_annotations(conn, row, 1) != []
     return next_hidden(conn, row, 1) != [] or bool(
         conn.execute("SELECT EXISTS (SELECT 1 FROM text_erase WHERE deletion_no = ?)", (row.deletion_no,)).get
     )
@@ -123,6 +126,16 @@ def next_hidden(conn: apsw.Connection, row: DeletionRow, limit: int) -> list[int
         (row.deletion_no, row.purged_to, limit),
     )
     return [pk for (pk,) in found]
+
+
+def next_hidden_annotations(conn: apsw.Connection, row: DeletionRow, limit: int) -> list[int]:
+    """The same of a deletion of annotations."""
+    found = conn.execute(
+        "SELECT m.annotation_no FROM annotation_manifest m CROSS JOIN hidden_annotation h USING (annotation_no) "
+        "WHERE m.deletion_no = ?1 AND m.annotation_no > ?2 AND h.deletion_no = ?1 ORDER BY m.annotation_no LIMIT ?3",
+        (row.deletion_no, row.purged_to, limit),
+    )
+    return [number for (number,) in found]
 
 
 def add_manifest(conn: apsw.Connection, deletion_no: int, lines: Iterable[tuple[int, int, str]]) -> None:
@@ -178,9 +191,8 @@ def child_no(conn: apsw.Connection, secret: bytes, parent: DeletionRow, *, phase
         return child.deletion_no
     child_id = child_id_of(parent.deletion_id)
     request = conn.execute("SELECT request FROM deletion WHERE deletion_no = ?", (parent.deletion_no,)).get
-    return insert(
-        conn, child_id, phase, request, parent_no=parent.deletion_no, manifest_salt=manifest_salt_of(secret, child_id)
-    )
+    salt = manifest_salt_of(secret, child_id)
+    return insert(conn, child_id, phase, request, parent_no=parent.deletion_no, manifest_salt=salt, kind=parent.kind)
 
 
 def hand_over(conn: apsw.Connection, secret: bytes, parent: DeletionRow, lines: Sequence[PlannedTrace]) -> None:
@@ -236,17 +248,37 @@ def clear_leftovers(conn: apsw.Connection, deletion_nos: Sequence[int], rows_max
                 "(SELECT trace_pk FROM manifest WHERE deletion_no = ?1 ORDER BY trace_pk LIMIT ?2))",
                 (deletion_no, rows_max),
             )
-            if conn.changes() >= rows_max:
+            if conn.changes() >= rows_max or _clear_annotation_leftovers(conn, deletion_no, rows_max):
                 return True
             conn.execute(f"DELETE FROM deletion WHERE deletion_no = ? AND phase = {STAGED}", (deletion_no,))
     return False
+
+
+def _clear_annotation_leftovers(conn: apsw.Connection, deletion_no: int, rows_max: int) -> bool:
+    numbers = [
+        number
+        for (number,) in conn.execute(
+            "SELECT annotation_no FROM annotation_manifest WHERE deletion_no = ? ORDER BY annotation_no LIMIT ?",
+            (deletion_no, rows_max),
+        )
+    ]
+    conn.executemany(
+        "DELETE FROM hidden_annotation WHERE annotation_no = ? AND deletion_no = ?",
+        ((number, deletion_no) for number in numbers),
+    )
+    conn.executemany(
+        "DELETE FROM annotation_manifest WHERE deletion_no = ? AND annotation_no = ?",
+        ((deletion_no, number) for number in numbers),
+    )
+    return len(numbers) >= rows_max
 
 
 def leftovers(conn: apsw.Connection) -> list[int]:
     """Staged deletions, and cancelled ones that still have a manifest: what a crash may leave. Scans `deletion`."""
     rows = conn.execute(
         f"SELECT deletion_no FROM deletion d WHERE phase = {STAGED} OR (phase = {CANCELLED} "
-        "AND EXISTS (SELECT 1 FROM manifest m WHERE m.deletion_no = d.deletion_no))"
+        "AND (EXISTS (SELECT 1 FROM manifest m WHERE m.deletion_no = d.deletion_no) "
+        "OR EXISTS (SELECT 1 FROM annotation_manifest m WHERE m.deletion_no = d.deletion_no)))"
     )
     return [deletion_no for (deletion_no,) in rows]
 

@@ -14,8 +14,8 @@ import orjson
 
 from clearspan.model.errors import Conflict
 from clearspan.proof.manifest import manifest_leaves
-from clearspan.store.port import DeletionProgress, HoldRow, PlannedTrace
-from clearspan.store.sqlite import annotating, holds, text_index
+from clearspan.store.port import DeletionKind, DeletionProgress, HoldRow, PlannedTrace
+from clearspan.store.sqlite import annotating, annotation_erasing, holds, text_index
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite.deletion_rows import CANCELLED, HIDDEN, WAITING, DeletionRow
 from clearspan.store.sqlite.rows import BLOCK_BITS, BLOCK_NO_MAX, block_range
@@ -82,8 +82,10 @@ def purge_batch(
         if batch_no != done:
             raise ValueError(f"purge batch {batch_no} cannot follow {done} batches")
         counts: Counter[str] = Counter()
-        row = _purge_traces(conn, secret, row, counts, rows_max=rows_max, is_over=is_over)
-        if not counts:
+        of_annotations = row.kind == DeletionKind.ANNOTATIONS
+        purge = annotation_erasing.purge if of_annotations else _purge_traces
+        row = purge(conn, secret, row, counts, rows_max=rows_max, is_over=is_over)
+        if not counts and not of_annotations:
             counts = _purge_sealed_text(conn, row.deletion_no, is_over)
         more = rows.has_more(conn, row)
         conn.execute(
@@ -280,28 +282,38 @@ def settle_some(
             return None
         if row.phase != HIDDEN or rows.has_more(conn, row):
             raise ValueError("the purge of that deletion is not finished")
-        salt = row.salt(secret)
-        lines = rows.manifest_lines(conn, row.deletion_no, above=above, limit=rows_max)
-        done = 0
-        while done < len(lines):
-            piece = lines[done : done + _PIECE_ROWS]
-            conn.executemany(
-                "UPDATE manifest SET project_id = NULL, trace_id = NULL, leaf = ? "
-                "WHERE deletion_no = ? AND trace_pk = ?",
-                (
-                    (leaf, row.deletion_no, line.trace_pk)
-                    for leaf, line in zip(manifest_leaves(salt, _names(piece)), piece, strict=True)
-                ),
+        if row.kind == DeletionKind.ANNOTATIONS:
+            done_to = annotation_erasing.settle_some(conn, secret, row, above, rows_max=rows_max)
+        else:
+            done_to = _settle_traces(conn, secret, row, above, rows_max=rows_max, is_over=is_over)
+        if done_to is None:
+            conn.execute(
+                "UPDATE deletion SET request = NULL, settled = 1, manifest_salt = ? WHERE deletion_no = ?",
+                (row.salt(secret), row.deletion_no),
             )
-            done += len(piece)
-            if is_over():
-                break
-        if done < len(lines) or len(lines) == rows_max:
-            return lines[done - 1].trace_pk
-        conn.execute(
-            "UPDATE deletion SET request = NULL, settled = 1, manifest_salt = ? WHERE deletion_no = ?",
-            (salt, row.deletion_no),
+    return done_to
+
+
+def _settle_traces(
+    conn: apsw.Connection, secret: bytes, row: DeletionRow, above: int, *, rows_max: int, is_over: Callable[[], bool]
+) -> int | None:
+    salt = row.salt(secret)
+    lines = rows.manifest_lines(conn, row.deletion_no, above=above, limit=rows_max)
+    done = 0
+    while done < len(lines):
+        piece = lines[done : done + _PIECE_ROWS]
+        conn.executemany(
+            "UPDATE manifest SET project_id = NULL, trace_id = NULL, leaf = ? WHERE deletion_no = ? AND trace_pk = ?",
+            (
+                (leaf, row.deletion_no, line.trace_pk)
+                for leaf, line in zip(manifest_leaves(salt, _names(piece)), piece, strict=True)
+            ),
         )
+        done += len(piece)
+        if is_over():
+            break
+    if done < len(lines) or len(lines) == rows_max:
+        return lines[done - 1].trace_pk
     return None
 
 
@@ -329,6 +341,7 @@ def progress(conn: apsw.Connection, secret: bytes, deletion_id: str) -> Deletion
         held_traces=row.outcome.held,
         manifest_salt=row.salt(secret),
         is_waiting=row.phase == WAITING,
+        kind=DeletionKind(row.kind),
     )
 
 
@@ -345,6 +358,8 @@ def leaves(conn: apsw.Connection, secret: bytes, deletion_id: str) -> list[bytes
     row = rows.known(conn, deletion_id)
     if row.phase == CANCELLED:
         return []
+    if row.kind == DeletionKind.ANNOTATIONS:
+        return annotation_erasing.leaves(conn, secret, row)
     salt = row.salt(secret)
     found = manifest_leaves(salt, _names(rows.manifest_lines(conn, row.deletion_no)))
     stored = conn.execute("SELECT leaf FROM manifest WHERE deletion_no = ? AND leaf IS NOT NULL", (row.deletion_no,))

@@ -15,6 +15,7 @@ from clearspan.ingest.payload import decode_block
 from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import StoreDamaged
 from clearspan.model.span import LogRecord, Span
+from clearspan.query.compile_span import HIDDEN_ANNOTATION
 from clearspan.store.sqlite import attachments, text_index
 from clearspan.store.sqlite.deletion_rows import CANCELLED, REFUSING
 from clearspan.store.sqlite.rows import (
@@ -51,6 +52,10 @@ _DANGLING = {
     "settled deletion with trace ids": (
         "SELECT count(*) FROM manifest JOIN deletion USING (deletion_no) WHERE settled AND trace_id IS NOT NULL"
     ),
+    "settled manifest of annotations with ids or without leaf": (
+        "SELECT count(*) FROM annotation_manifest JOIN deletion USING (deletion_no) "
+        "WHERE settled AND (annotation_id IS NOT NULL OR leaf IS NULL)"
+    ),
     "settled manifest without leaf": (
         "SELECT count(*) FROM manifest JOIN deletion USING (deletion_no) "
         "WHERE settled AND manifest_salt IS NOT NULL AND leaf IS NULL"
@@ -70,13 +75,22 @@ _DANGLING = {
     ),
     "deletion that hid another number than its manifest has": (
         "SELECT count(*) FROM deletion d WHERE phase = 1 AND hidden <> "
-        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = d.deletion_no)"
+        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = d.deletion_no) + "
+        "(SELECT count(*) FROM annotation_manifest m WHERE m.deletion_no = d.deletion_no)"
+    ),
+    "hidden mark of an annotation without a line of its deletion's manifest": (
+        "SELECT count(*) FROM hidden_annotation h WHERE NOT EXISTS (SELECT 1 FROM annotation_manifest m "
+        "WHERE m.deletion_no = h.deletion_no AND m.annotation_no = h.annotation_no)"
+    ),
+    "hidden mark of an annotation of a staged or cancelled deletion": (
+        f"SELECT count(*) FROM hidden_annotation JOIN deletion USING (deletion_no) WHERE NOT {REFUSING}"
     ),
     # A child accounts for every trace that its parent gave it.
-    "child with another number of traces than its parent gave": (
+    "child with another number of traces or annotations than its parent gave": (
         "SELECT count(*) FROM deletion c JOIN deletion p ON p.deletion_no = c.parent_no "
         f"WHERE c.{REFUSING} AND p.held <> c.no_longer_matching + c.already_absent + c.held + "
-        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = c.deletion_no)"
+        "(SELECT count(*) FROM manifest m WHERE m.deletion_no = c.deletion_no) + "
+        "(SELECT count(*) FROM annotation_manifest m WHERE m.deletion_no = c.deletion_no)"
     ),
     "child without parent": ("SELECT count(*) FROM deletion WHERE parent_no NOT IN (SELECT deletion_no FROM deletion)"),
     "released hold with plain request": (
@@ -90,7 +104,9 @@ _DANGLING = {
         "AND (a.project_id <> t.project_id OR a.trace_id <> t.trace_id)"
     ),
     "annotation that waits for what is there, or does not wait for what is not": (
-        "SELECT count(*) FROM annotation a LEFT JOIN trace t USING (trace_pk) WHERE (waits_ns IS NOT NULL) <> "
+        # A hidden one is passed over while its target comes: it is looked for if the deletion is cancelled.
+        f"SELECT count(*) FROM annotation a LEFT JOIN trace t USING (trace_pk) WHERE NOT {HIDDEN_ANNOTATION} "
+        "AND (waits_ns IS NOT NULL) <> "
         "CASE target WHEN 'project' THEN 0 WHEN 'trace' THEN t.trace_pk IS NULL "
         "WHEN 'session' THEN NOT EXISTS (SELECT 1 FROM trace s WHERE s.project_id = a.project_id "
         "AND s.session_id = a.session_id) ELSE NOT EXISTS "

@@ -33,7 +33,7 @@ from clearspan.model.span import TraceBatch
 from clearspan.store.port import WriteOutcome
 from clearspan.store.sqlite import attachments, text_index, textsearch, wire
 from clearspan.store.sqlite.annotation_calls import AnnotationCalls
-from clearspan.store.sqlite.deletion_calls import DeletionCalls
+from clearspan.store.sqlite.annotation_deletion_calls import AnnotationDeletionCalls
 from clearspan.store.sqlite.deletion_rows import leftovers
 from clearspan.store.sqlite.log_copy import LogCopy
 from clearspan.store.sqlite.schema import migrate
@@ -75,7 +75,7 @@ def _prices(options: Options) -> PriceBook | None:
     return PriceBook(options.prices_file) if options.is_priced else None
 
 
-class Service(DeletionCalls, AnnotationCalls):
+class Service(AnnotationDeletionCalls, AnnotationCalls):
     """The writer's calls, by name, on one database. Also used in-process, by tests and small tools."""
 
     def __init__(self, options: Options, *, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -104,6 +104,19 @@ def remaining(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[str, int]
     return counts
 
 
+def remaining_annotations(conn: apsw.Connection, row_nos: Sequence[int]) -> dict[str, int]:
+    """The same of annotations that are deleted by themselves, by their numbers. Cost: 2 µs each."""
+    counts = Counter(dict.fromkeys((*_ROWS_OF, "text_signature"), 0))
+    for chunk in _chunks(row_nos):
+        numbers = orjson.dumps(chunk).decode()
+        for table in ("annotation", "hidden_annotation"):
+            counts[table] += conn.execute(
+                f"SELECT count(*) FROM json_each(?) AS wanted CROSS JOIN {table} ON annotation_no = wanted.value",
+                (numbers,),
+            ).get
+    return dict(counts)
+
+
 def _chunks(trace_pks: Sequence[int]) -> Iterator[list[int]]:
     ordered = sorted(set(trace_pks))
     for start in range(0, len(ordered), CHUNK):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import apsw
 import orjson
 
-from clearspan.store.sqlite import annotating, holds, text_index
+from clearspan.store.port import DeletionKind
+from clearspan.store.sqlite import annotating, annotation_erasing, holds, text_index
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite.rows import BLOCK_BITS
 
@@ -63,7 +64,12 @@ def purge_some(
         row = rows.known(conn, deletion_id)
         if row.phase != rows.HIDDEN or rows.has_more(conn, row):
             raise ValueError("the purge of that deletion is not finished")
-        while done_to is not None:
+        while row.kind == DeletionKind.ANNOTATIONS and done_to is not None:
+            left = rows_max - counts.total()
+            done_to = annotation_erasing.purge_survivors(conn, row, done_to, counts, rows_max=left)
+            if counts.total() >= rows_max or is_over():
+                break
+        while row.kind == DeletionKind.TRACES and done_to is not None:
             pks = _next_piece(conn, row.deletion_no, done_to)
             kept = holds.kept(conn, active, pks)
             if pks and not _purge_piece(conn, [pk for pk in pks if pk not in kept], counts, rows_max):
