@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from clearspan.model.span import Span, SpanContext
 from clearspan.model.usage import pico_from_usd
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "langsmith"
-SCENARIOS = sorted(path.stem for path in FIXTURES.glob("*.jsonl"))
+SCENARIOS = sorted(path.stem for path in (FIXTURES / "golden").glob("*.json"))
 REWRITE = os.environ.get("CLEARSPAN_REWRITE_GOLDEN") == "1"
 
 ID = "01a2003e-6729-7a1e-be21-660f8b307f89"
@@ -82,23 +81,33 @@ def record_of(run: DecodedRun) -> bytes:
     return record_bytes(block, record)
 
 
-def read_request(line: Mapping[str, Any]) -> RunRequest:
-    raw = base64.b64decode(line["base64"]) if "base64" in line else json.dumps(line["body"]).encode()
-    if line["content_encoding"] == "zstd":
-        raw = zstandard.ZstdDecompressor().stream_reader(raw).read()
-    if line["path"] == "/runs/multipart":
-        return read_multipart(raw, boundary_of(line["content_type"]))
-    if line["path"] == "/runs/batch":
-        return read_batch(raw)
-    return read_run(raw, run_id=line["path"].rpartition("/")[2] if line["method"] == "PATCH" else None)
+def recorded(scenario: str) -> Iterator[RunRequest]:
+    """The requests of a recording that bring runs, read."""
+    for text in (FIXTURES / scenario / "requests.jsonl").read_text().strip().split("\n"):
+        line = json.loads(text)
+        path, headers = (
+            line["path"].removeprefix("/api/v1"),
+            {key.lower(): each for key, each in line["headers"].items()},
+        )
+        named = line.get("body_file")
+        raw = (FIXTURES / scenario / named).read_bytes() if named else json.dumps(line["body"]).encode()
+        if headers.get("content-encoding") == "zstd":
+            raw = zstandard.ZstdDecompressor().stream_reader(raw).read()
+        if path == "/runs/multipart":
+            yield read_multipart(raw, boundary_of(headers["content-type"]))
+        elif path == "/runs/batch":
+            yield read_batch(raw)
+        elif (line["method"], path) == ("POST", "/runs"):
+            yield read_run(raw, run_id=None)
+        elif line["method"] == "PATCH" and path.startswith("/runs/"):
+            yield read_run(raw, run_id=path.rpartition("/")[2])
 
 
 def requests_of(scenario: str) -> list[DecodedRuns]:
     """Every request of a recording decoded, each received a second after the one before; nothing is rejected."""
     out: list[DecodedRuns] = []
     stored: dict[str, Placement] = {}
-    for no, line in enumerate((FIXTURES / f"{scenario}.jsonl").read_text().strip().split("\n")):
-        request = read_request(json.loads(line))
+    for no, request in enumerate(recorded(scenario)):
         found = decode_runs(request.operations, RunSource(NOW_NS + no * 10**9, "key_1"), stored.get)
         assert (request.rejections, found.rejected) == ([], [])
         stored |= {run.run_id: Placement(run.trace_id) for run in found.runs}

@@ -14,8 +14,8 @@ from clearspan.model.trace import Scope
 from clearspan.store.spans import SpanReader, SpanRow
 from clearspan.testing.wire import Wire
 
-RECORDED = Path(__file__).parent.parent / "fixtures" / "langsmith-requests"
-FOLDERS = tuple(sorted(path.name for path in RECORDED.iterdir() if path.is_dir()))
+RECORDED = Path(__file__).parent.parent / "fixtures" / "langsmith"
+FOLDERS = tuple(sorted(path.parent.name for path in RECORDED.glob("*/requests.jsonl")))
 ROOTS = ("", "/api/v1")
 BOUNDARY = "0570bb2f07da4adfad2dcbbbfc07cee2"
 SENT_ANEW = {"x-api-key", "content-length", "transfer-encoding", "host", "connection"}

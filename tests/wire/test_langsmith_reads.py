@@ -13,7 +13,7 @@ from langsmith_requests import SENT_ANEW
 from clearspan.testing.clock import FixedClock
 from clearspan.testing.wire import Wire
 
-RECORDED = Path(__file__).parent.parent / "fixtures" / "langsmith-reads"
+RECORDED = Path(__file__).parent.parent / "fixtures" / "langsmith"
 RECORDED_AT_NS = 1_795_300_500_000_000_000
 MASKED = {"extra", "inputs", "outputs", "feedback_stats", "s3_urls", "events", "serialized"}
 """Values that are the client's own, or maps of names."""
