@@ -516,6 +516,11 @@ CANARIES: Final[dict[str, Canary]] = {
     "list_trace_annotations": Canary(_phoenix_annotations("trace")),
     "list_session_annotations": Canary(_phoenix_annotations("session")),
     "phoenix_version": _QUIET,
+    "current_user": _QUIET,
+    "list_users": _QUIET,
+    "list_system_keys": _QUIET,
+    "list_own_keys": _QUIET,
+    "list_user_keys": _QUIET,
     "phoenix_list_projects": _QUIET,
     "phoenix_read_project": Canary(_phoenix_project, shows=False),
     "phoenix_list_spans": Canary(_phoenix_spans),
@@ -586,6 +591,10 @@ WRITES: Final = {
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",
     "delete_feedback_config": "answers with nothing",
+    "create_user": "answers with the user",
+    "delete_user": "answers with nothing",
+    **{f"create_{kind}_key": "answers with the key" for kind in ("system", "user")},
+    **{f"delete_{kind}_key": "answers with nothing" for kind in ("system", "user")},
 }
 """Routes other than GET that show nothing of a trace, and why. Ingest is known by its permission."""
 

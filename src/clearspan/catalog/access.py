@@ -262,6 +262,7 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
         default_project_id=default if default is not None else next(iter(mine), None),
         policy=found.policy,
         removed_project_ids=tuple(number for number, _, state in permitted if state is not projects.ProjectState.LIVE),
+        user_id=_user_of(db, found.public_id),
     )
 
 
@@ -292,6 +293,13 @@ def _check_environment(environment: str) -> str:
 
 def _is_valid(now_ns: int) -> ColumnElement[bool]:
     return api_key.c.revoked_at_ns.is_(None) & or_(api_key.c.expires_at_ns.is_(None), api_key.c.expires_at_ns > now_ns)
+
+
+def _user_of(db: Connection, key_id: str) -> str | None:
+    """The public id of the user that a key acts for."""
+    acts_for = select(app_user.c.public_id).join(api_key, api_key.c.user_id == app_user.c.id)
+    found: str | None = db.execute(acts_for.where(api_key.c.public_id == key_id)).scalar()
+    return found
 
 
 def _owner_of(db: Connection, org_id: int) -> int | None:

@@ -20,6 +20,7 @@ from clearspan.catalog.run_shares import RunShares
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
 from clearspan.catalog.tenants import Instance, Organisation
+from clearspan.catalog.users import Users
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.model.errors import Conflict
 
@@ -50,6 +51,7 @@ class Catalog(ProjectCatalog):
         self._written = WriteCache(clock, self.find_project)
         self._run_shares = RunShares(database, instance.secret, clock, ids)
         self._annotation_configs = AnnotationConfigs(database, clock, ids)
+        self._users = Users(database, clock, ids, self._keys.clear)
 
     @classmethod
     def open(cls, data: Path, *, clock: Clock | None = None, ids: IdSource | None = None) -> Self:
@@ -114,6 +116,11 @@ class Catalog(ProjectCatalog):
     def annotation_configs(self) -> AnnotationConfigs:
         """How annotations of one name are to be read."""
         return self._annotation_configs
+
+    @property
+    def users(self) -> Users:
+        """People whom keys act for, and the keys that other keys make."""
+        return self._users
 
     # Tenants
 

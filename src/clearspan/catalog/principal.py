@@ -54,6 +54,7 @@ class Principal:
         default_project_id: where writes go that name no project; None when the key's projects are all gone.
         policy: what bounds each of its deletions.
         removed_project_ids: projects it could touch that are being removed, or are gone: their deletions stay visible.
+        user_id: public id of the user the key acts for, who owns what is written with it; None: a machine's key.
     """
 
     org_id: int
@@ -68,6 +69,7 @@ class Principal:
     default_project_id: int | None
     policy: KeyPolicy = KeyPolicy()
     removed_project_ids: tuple[int, ...] = ()
+    user_id: str | None = None
 
     @property
     def known_project_ids(self) -> tuple[int, ...]:

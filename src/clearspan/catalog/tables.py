@@ -54,9 +54,11 @@ app_user = Table(
     Column("public_id", String(64), nullable=False, unique=True),
     Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
     Column("name", String(255), nullable=False),
-    Column("role", String(16), nullable=False),  # "owner" | "admin" | "member"
+    Column("role", String(16), nullable=False),  # "owner" | "admin" | "member" | "viewer"
     Column("created_at_ns", BigInteger, nullable=False),
+    Column("email", String(320), nullable=True),
     UniqueConstraint("org_id", "name", name="app_user_name"),
+    Index("app_user_email", "org_id", "email", unique=True),
 )
 
 project = Table(
@@ -108,6 +110,7 @@ api_key = Table(
     Column("delete_require_reason", Boolean, nullable=False, server_default=false()),
     Column("delete_forbid_all", Boolean, nullable=False, server_default=false()),
     Column("delete_strict_window", Boolean, nullable=False, server_default=false()),
+    Column("description", Text, nullable=True),
     Index("api_key_prefix", "prefix"),
     Index("api_key_org", "org_id"),
 )

@@ -14,10 +14,12 @@ from clearspan.api.auth import Permission, requires
 from clearspan.api.phoenix.annotations import ROUTES as ANNOTATION_ROUTES
 from clearspan.api.phoenix.configs import ROUTES as CONFIG_ROUTES
 from clearspan.api.phoenix.conventions import TAG, VERSION, VERSION_PATH, own, text_reply
+from clearspan.api.phoenix.keys import ROUTES as KEY_ROUTES
 from clearspan.api.phoenix.projects import ROUTES as PROJECT_ROUTES
 from clearspan.api.phoenix.span_bodies import ROUTES as SPAN_BODY_ROUTES
 from clearspan.api.phoenix.span_query import ROUTES as SPAN_QUERY_ROUTES
 from clearspan.api.phoenix.spans import ROUTES as SPAN_ROUTES
+from clearspan.api.phoenix.users import ROUTES as USER_ROUTES
 from clearspan.api.routing import RestRoute, add_rest_routes, spellings
 
 
@@ -35,6 +37,8 @@ ROUTES: tuple[RestRoute, ...] = (
     *SPAN_ROUTES,
     *SPAN_BODY_ROUTES,
     *SPAN_QUERY_ROUTES,
+    *USER_ROUTES,
+    *KEY_ROUTES,
 )  # fmt: skip
 
 
