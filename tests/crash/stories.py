@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 
@@ -145,6 +146,57 @@ class Lifted(Story):
         self.world.there |= set(self.group.trace_ids)
 
 
+class Feedback(Story):
+    """Annotations are deleted by themselves, so many that hiding them is staged; their traces stay."""
+
+    traces, spans, annotations = 1, 1, 1_100
+
+    def __init__(self, world: World, live: Live, rng: random.Random) -> None:
+        super().__init__(world, live, rng)
+        self.word = world.needle()
+        self.said = 0
+
+    def steps(self) -> list[Any]:
+        return [self.say, self.delete_said, self.say_again]
+
+    def say(self, client: httpx.Client, count: int = 0) -> None:
+        """Repeated under the same ids, so that each is there once."""
+        session = client.get("/sessions").json()[0]["id"]
+        for n in range(count or self.annotations):
+            body = {"id": str(UUID(int=self.rng_base + n)), "key": self.word, "comment": self.word}
+            answer = client.post("/feedback", json=body | {"session_id": session})
+            assert answer.status_code == 200, answer.text
+
+    @property
+    def rng_base(self) -> int:
+        return int(self.key.removeprefix("key-")) << 32
+
+    def delete_said(self, client: httpx.Client) -> None:
+        body = {"annotations": {"name": self.word}, "delete_all": True, "idempotency_key": self.key, "wait": "verified"}
+        answer = client.post("/v1/deletions", json=body)
+        assert answer.status_code == 202, answer.text
+        self.deletion_id = answer.json()["id"]
+
+    def say_again(self, client: httpx.Client) -> None:
+        """Under the same key and id: nobody is kept from it."""
+        self.say(client, 1)
+
+    def check(self, live: Live) -> None:
+        found = ended(live, self.deletion_id)
+        assert (found["state"], found["kind"], found["traces"]["hidden"]) == (
+            "verified", "annotations", self.annotations,
+        )  # fmt: skip
+        counts = found["counts"]["annotation"]
+        assert (counts["planned"], counts["purged"], counts["remaining"]) == (self.annotations, self.annotations, 0)
+        self.world.deletions += 1
+        with live.client() as client:
+            assert len(client.get("/feedback", params={"key": self.word}).json()) == 1
+            answer = client.delete(f"/feedback/{UUID(int=self.rng_base)}")
+        assert answer.status_code == 200, answer.text
+        self.world.deletions += 1
+        self.world.needles.add(self.word)
+
+
 STORIES: dict[str, type[Story]] = {
     "deletion.before_cancel": Cancelled,
     "deletion.after_cancel": Cancelled,
@@ -163,3 +215,10 @@ STORIES: dict[str, type[Story]] = {
     "store.before_activate": Large,
 }
 """Point → the story that passes it."""
+
+OF_ANNOTATIONS = (
+    "deletion.before_hide", "store.before_hide", "store.after_stage_lines", "store.before_activate", "store.after_hide",
+    "deletion.after_hidden_recorded", "store.before_purge_batch", "store.after_purge_batch", "deletion.before_settle",
+    "store.after_settle", "deletion.after_purged_recorded", "deletion.before_receipt",
+)  # fmt: skip
+"""Points that a deletion of annotations is killed at as well: the store's code for them is its own."""

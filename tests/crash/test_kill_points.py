@@ -18,7 +18,7 @@ from promises.points import fault_points
 from promises.table import Counter
 
 from .live import Live, wait_for
-from .stories import STORIES
+from .stories import OF_ANNOTATIONS, STORIES, Feedback, Story
 from .world import Group, World, bulk_delete, check_receipt, deletion_ids, ended, native_delete
 
 SEED = 20261122
@@ -50,9 +50,9 @@ def wait_dead(live: Live, point: str) -> None:
     live.kill()
 
 
-def one_story(world: World, live: Live, point: str, seed: str) -> Live:
+def one_story(world: World, live: Live, point: str, seed: str, story: Story | None = None) -> Live:
     """A client's steps, one of which meets the death and is repeated after the next start."""
-    story = STORIES[point](world, live, random.Random(seed))
+    story = story or STORIES[point](world, live, random.Random(seed))
     live.arm(point, "kill_all")
     for step in story.steps():
         try:
@@ -118,6 +118,18 @@ def check_after(world: World, live: Live, group: Group, new: list[str], *, hides
         check_receipt(live, new[0], len(group.trace_ids))
         world.send_late(live, group)
     world.check(live)
+
+
+@pytest.mark.parametrize("point", OF_ANNOTATIONS)
+def test_a_deletion_of_annotations_survives_a_death(tmp_path: Path, point: str) -> None:
+    world = World(tmp_path, random.Random(SEED))
+    live = world.start()
+    try:
+        live = one_story(world, live, point, f"{SEED}/{point}", Feedback(world, live, random.Random(point)))
+        assert live.stop() == 0
+        world.check_files()
+    finally:
+        live.end()
 
 
 def run_rounds(data: Path, counter: Counter, plan: Iterable[tuple[str, str]]) -> None:

@@ -77,11 +77,11 @@ class World:
 
     def plant(self, live: Live, traces: int, spans: int = 3, *, text_bytes: int = 40, customer: str = "") -> Group:
         """Send traces of one customer, a new one if none is named; all must be acknowledged."""
-        group = Group(customer or self._needle(), [self._needle() for _ in range(traces)], spans, set())
+        group = Group(customer or self.needle(), [self.needle() for _ in range(traces)], spans, set())
         group.needles |= {group.customer, *group.trace_ids}
         bodies = []
         for trace_id in group.trace_ids:
-            text = self._needle()
+            text = self.needle()
             group.needles.add(text)
             bodies += [self.span(group.customer, trace_id, n, f"{text} {'x' * text_bytes}") for n in range(spans)]
         with live.client() as client:
@@ -121,7 +121,8 @@ class World:
         assert fsck.check(self.data).violations == []
         assert scan_folder(self.data, self.needles) == []
 
-    def _needle(self) -> str:
+    def needle(self) -> str:
+        """A word that is nowhere else."""
         return needle_of(self.rng.randbytes(12))
 
     def span(self, customer: str, trace_id: str, number: int, text: str) -> dict[str, Any]:

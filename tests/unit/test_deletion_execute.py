@@ -276,8 +276,16 @@ def test_a_repeat_that_comes_while_the_first_is_accepted_does_not_wait_in_vain(
 # -- failures -----------------------------------------------------------------------------------------------------
 
 
-def test_a_survivor_ends_the_deletion_failed_and_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_real", [False, True])
+def test_a_survivor_ends_the_deletion_failed_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_real: bool
+) -> None:
     """Mutation: whichever target's delete does nothing, the recount finds it."""
+    with open_world(tmp_path, real=is_real, traces=len(NAMES)) as world:
+        check_survivors(world, monkeypatch)
+
+
+def check_survivors(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, target in enumerate(NAMES):
         deleter = world.deleter()
         with monkeypatch.context() as patch:

@@ -77,7 +77,8 @@ def test_what_a_client_sends_comes_back(wire: Wire, root: str) -> None:
     assert made.status_code == 200, made.text
     told = made.json()
     assert told.keys() >= INSISTED
-    source = {"user_id": None, "user_name": None, **body["feedback_source"]}  # type: ignore[dict-item]
+    user_id = wire.catalog.authenticate(OWNER_KEY).user_id
+    source = {"user_id": user_id, "user_name": None, **body["feedback_source"]}  # type: ignore[dict-item]
     assert {key: told[key] for key in body} == body | {"feedback_source": source}
     assert told["score"] is True
     assert json.dumps(body["value"]).encode() in made.content, "as it was sent, to the byte"
@@ -285,3 +286,54 @@ def test_what_waits_in_vain_is_removed_and_counted(wire: Wire) -> None:
     text = wire.get("/metrics").text
     assert "clearspan_annotations_waiting 0.0" in text
     assert "clearspan_annotations_expired_total 1.0" in text
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_feedback_can_be_deleted_by_itself(wire: Wire, root: str) -> None:
+    """Its run stays, other feedback stays, and the same can be said again."""
+    own = send_run(wire)
+    gone, stays = said(wire, run_id=own, comment="gone")["id"], said(wire, run_id=own, key="another")["id"]
+    answer = wire.send("DELETE", f"{root}/feedback/{gone}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["message"] == "Successfully deleted 1 annotations"
+    assert answer.headers["clearspan-deletion-state"] == "verified"
+    deletion = wire.get(answer.headers["location"]).json()
+    assert (deletion["kind"], deletion["dialect"], deletion["traces"]["hidden"]) == ("annotations", "langsmith", 1)
+    assert wire.get(f"{root}/feedback/{gone}").status_code == 404
+    assert wire.get(f"{root}/feedback/{stays}").status_code == 200
+    assert wire.get(f"/runs/{own}").status_code == 200
+    for unknown in (gone, str(uuid4())):
+        assert wire.send("DELETE", f"{root}/feedback/{unknown}").status_code == 404
+    assert wire.send("DELETE", f"{root}/feedback/no-uuid").status_code == 422
+    assert said(wire, id=gone, run_id=own)["id"] == gone
+
+
+def test_feedback_that_waits_can_be_deleted(wire: Wire) -> None:
+    body = {"id": str(uuid4()), "key": "early", "run_id": run_id(9), "trace_id": run_id(9)}
+    (outcome,) = written(wire, body)
+    assert outcome.stored is not None
+    assert outcome.stored.is_waiting
+    assert wire.send("DELETE", f"/feedback/{body['id']}").status_code == 200
+    send_run(wire, 9)
+    assert listed(wire) == []
+
+
+def test_feedback_of_a_held_run_is_held(wire: Wire) -> None:
+    own = send_run(wire)
+    feedback_id = said(wire, run_id=own)["id"]
+    assert wire.post("/v1/holds", {"trace_ids": [own], "reason": "a lawsuit"}).status_code == 201
+    assert wire.send("DELETE", f"/feedback/{feedback_id}").status_code == 409
+    assert wire.get(f"/feedback/{feedback_id}").status_code == 200
+
+
+def test_feedback_carries_whom_the_key_acts_for(wire: Wire) -> None:
+    feedback_id = said(wire, run_id=send_run(wire))["id"]
+    principal = wire.catalog.authenticate(OWNER_KEY)
+    assert principal.user_id is not None
+    (row,) = wire.services.annotations.list_annotations(principal.scope_for_read(), AnnotationQuery(), limit=9)
+    assert row.annotation.user_id == principal.user_id
+    body = {"annotations": {"user": "user_of_somebody_else"}, "delete_all": True}
+    assert wire.post("/v1/deletions", body).json()["traces"]["matched"] == 0
+    body = {"annotations": {"user": principal.user_id}, "delete_all": True, "wait": "verified"}
+    assert wire.post("/v1/deletions", body).json()["traces"]["hidden"] == 1
+    assert wire.get(f"/feedback/{feedback_id}").status_code == 404

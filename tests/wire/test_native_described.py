@@ -142,7 +142,7 @@ def test_the_app_takes_the_examples_and_answers_in_the_shapes(wire: Wire) -> Non
             token = wire.post("/v1/deletions/preview", {"trace_ids": ["spare"]}).json()["plan_token"]
             body = body | {"plan_token": token}
         deletion = call("create_deletion", body)
-    assert len(tokens) == 2
+    assert len(tokens) == 3
     deletion_id = deletion["id"]
     assert deletion["traces"]["hidden"] == 1
     call("list_deletions", query="?limit=2")

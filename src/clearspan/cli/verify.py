@@ -15,7 +15,7 @@ import typer
 
 from clearspan.model.errors import InvalidProof
 from clearspan.proof.findings import Findings
-from clearspan.proof.receipt import check_receipt
+from clearspan.proof.receipt import check_receipt, counted_in
 from clearspan.proof.signing import PublicKey, parse_jwks
 
 FILE_BYTES_MAX = 64_000_000
@@ -182,10 +182,11 @@ def _is_same(place: str | Path | None, receipt: str) -> bool:
 
 
 def _summary(payload: Mapping[str, Any]) -> str:
-    traces, rows = payload["traces"], sum(counts["purged"] for counts in payload["targets"].values())
+    counted = counted_in(payload)
+    traces, rows = payload[counted], sum(counts["purged"] for counts in payload["targets"].values())
     more = [f"{traces[name]} {name.replace('_', ' ')}" for name in ("already_absent", "no_longer_matching", "held")]
     return (
         f"{payload['deletion_id']}, verified {payload['times']['verified']} by {payload['instance']}: "
-        f"{traces['deleted']} of {traces['matched']} matching traces deleted ({', '.join(more)}), "
+        f"{traces['deleted']} of {traces['matched']} matching {counted} deleted ({', '.join(more)}), "
         f"{rows} rows purged from {len(payload['targets'])} targets, none left."
     )

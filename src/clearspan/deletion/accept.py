@@ -9,11 +9,12 @@ from dataclasses import replace
 from functools import partial
 
 from clearspan.deletion import plan as planning
+from clearspan.deletion.annotations import count_visible
 from clearspan.deletion.guard import check_matches, check_request
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
 from clearspan.deletion.plan import Plan, Salts, freeze_plan
 from clearspan.deletion.recording import move, problem_of, record_hidden
-from clearspan.deletion.request import ByFilter, DeletionRequest
+from clearspan.deletion.request import ByAnnotations, ByFilter, DeletionRequest
 from clearspan.deletion.room import with_room
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.steps import RETRY_S
@@ -70,7 +71,8 @@ class Acceptance:
     def check_matches(self, plan: Plan) -> None:
         """The guards that need the number of matches."""
         scope = plan.carried.scope
-        check_matches(plan.request, len(plan.traces), lambda: self._store.count_visible(scope), len(plan.copies))
+        kind = plan.request.kind
+        check_matches(plan.request, plan.matched, lambda: count_visible(self._store, scope, kind), len(plan.copies))
 
     # -- repeats --------------------------------------------------------------------------------------------------
 
@@ -210,6 +212,17 @@ class Acceptance:
 
     def _hide_once(self, plan: Plan, preview_key: bytes | None) -> HideOutcome:
         request = plan.carried
+        if isinstance(request.selection, ByAnnotations):
+            return self._store.hide_annotations(
+                plan.deletion_id,
+                request.scope,
+                request.selection.bounded(request.window),
+                plan.annotations,
+                plan.private_bytes(),
+                manifest_salt=plan.manifest_salt,
+                exact=preview_key is not None,
+                preview_key=preview_key,
+            )
         return self._store.hide(
             plan.deletion_id,
             request.scope,

@@ -108,23 +108,22 @@ class Deleter:
         owner = previews.owner_of(request.org_id, request.requested_by)
         self._shelf.check_room(owner, self._clock.now_ns())  # before the work as well
         plan = self._acceptance.plan(replace(request, idempotency_key=None))
-        pks = [trace.trace_pk for trace in plan.traces]
         token = previews.render_token(self._ids.token_bytes(previews.TOKEN_BYTES))
         key, expires_ns = self._shelf.keep(token, owner, plan, now_ns=self._clock.now_ns())
-        told = self._store.breakdown(pks)
-        if sum(told.by_project.values()) != len(pks):
+        told = previews.breakdown_of(self._store, plan)
+        if sum(told.by_project.values()) != plan.matched:
             # Asked after the preview was saved: whoever deletes those traces later finds it and erases it.
             self._store.void_preview(key)
-            raise Conflict("Some of these traces were deleted meanwhile; make a new preview.", code="plan_mismatch")
+            raise Conflict(
+                f"Some of these {request.kind} were deleted meanwhile; make a new preview.", code="plan_mismatch"
+            )
         return Preview(
             plan=plan,
             token=token,
             expires_ns=expires_ns,
-            held=self._store.count_held(pks),
-            held_traces=self._store.held_among(pks),
-            samples=self._store.summaries(pks[: previews.SAMPLES_MAX]),
             by_day=told.by_day,
             by_project=told.by_project,
+            **previews.sight_of(self._store, plan)._asdict(),
         )
 
     def delete(
@@ -156,13 +155,10 @@ class Deleter:
         if task is None:
             keyed = None if request.idempotency_key is None else asked
             plan = self._acceptance.plan(request)
-            if refuse_held and plan.traces and self._is_all_held(plan):
-                raise Held("A hold keeps every trace that matches; nothing was deleted.")
+            if refuse_held and plan.matched and previews.held_among(self._store, plan) == plan.matched:
+                raise Held(f"A hold keeps all {request.kind} that match; nothing was deleted.")
             task = self._acceptance.accept(plan, request_hash=keyed)
         return self._answer(task, deadline)
-
-    def _is_all_held(self, plan: Plan) -> bool:
-        return self._store.held_among([trace.trace_pk for trace in plan.traces]) == len(plan.traces)
 
     def delete_planned(
         self,
@@ -331,7 +327,9 @@ class Deleter:
             self._worker.wait_changed(min(left, WATCH_S))
 
     def blocked_by(self, deletion_id: str) -> dict[str, int]:
-        """hold id → how many traces of a deletion it keeps now; for a held remainder."""
+        """hold id → how many traces (annotations) of a deletion it keeps now; for a held remainder."""
+        if lines := self._store.annotation_manifest(deletion_id):
+            return self._store.annotations_held([line.row_no for line in lines])
         return self._store.count_held([trace.trace_pk for trace in self._store.manifest(deletion_id)])
 
     def receipt(self, deletion_id: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clearspan.deletion.annotations import says_nothing
 from clearspan.deletion.policy import PPM
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
 from clearspan.query.ast import Condition, Expr, Group, Not, children_of
@@ -19,7 +20,7 @@ RequestGuard = Callable[[DeletionRequest], None]
 MatchGuard = Callable[[DeletionRequest, int, int], None]
 
 PLAN_MAX = 1_000_000
-"""No deletion lists more traces than this; larger ones are asked for in parts."""
+"""No deletion lists more traces or annotations than this; larger ones are asked for in parts."""
 
 
 def need_selection(request: DeletionRequest) -> None:
@@ -31,14 +32,21 @@ def need_selection(request: DeletionRequest) -> None:
                 code="empty_filter",
                 fields=("filters",),
             )
+        case ByAnnotations() as selection if says_nothing(selection):
+            raise InvalidFilter(
+                "A deletion of annotations needs at least one condition; nothing was deleted.",
+                code="empty_filter",
+                fields=("annotations",),
+            )
         case ByIds(()):
             raise InvalidFilter("A deletion by id needs at least one trace id; nothing was deleted.", code="empty_ids")
 
 
 def need_bounds(request: DeletionRequest) -> None:
     """A filter needs a window with two ends, or the word that none is meant. Ids name their traces themselves."""
-    window = request.window
-    if isinstance(request.selection, ByIds) or request.delete_all:
+    window, selection = request.window, request.selection
+    names_them = isinstance(selection, ByIds) or (isinstance(selection, ByAnnotations) and selection.names_them)
+    if names_them or request.delete_all:
         return
     if window.start_ns is None or window.end_ns is None:
         raise Unguarded(
@@ -59,7 +67,7 @@ def within_limit(request: DeletionRequest, matched: int, copies: int = 0) -> Non
     if matched - copies > limit or matched > PLAN_MAX:
         limit = limit if matched - copies > limit else PLAN_MAX
         raise Unguarded(
-            f"More than {limit:,} traces match, the most that one request may delete. "
+            f"More than {limit:,} {request.kind} match, the most that one request may delete. "
             "Narrow the filter or the time window; nothing was deleted.",
             code="too_many_matches",
         )
@@ -70,7 +78,8 @@ def as_expected(request: DeletionRequest, matched: int, copies: int = 0) -> None
     if request.expected_count is not None and matched != request.expected_count:
         more = f", {copies} of them because they hold copies of the others" if copies else ""
         raise Conflict(
-            f"{request.expected_count} traces were expected to match and {matched} do{more}; nothing was deleted.",
+            f"{request.expected_count} {request.kind} were expected to match and {matched} do{more}; "
+            "nothing was deleted.",
             code="expected_count_mismatch",
             fields=("expected_count",),
         )
@@ -79,7 +88,7 @@ def as_expected(request: DeletionRequest, matched: int, copies: int = 0) -> None
 def explicit_window(request: DeletionRequest) -> None:
     """In strict mode a window that a dialect fills in by itself is an error, not a surprise."""
     is_strict = request.strict_window or request.policy.strict_window
-    if is_strict and request.window_is_implicit and isinstance(request.selection, ByFilter):
+    if is_strict and request.window_is_implicit and not isinstance(request.selection, ByIds):
         raise Unguarded(
             "A deletion by filter needs a start_time here: no default stands in for it; nothing was deleted.",
             code="implicit_window",
@@ -109,7 +118,8 @@ def within_key_limit(request: DeletionRequest, matched: int, _copies: int = 0) -
     limit = request.policy.max_traces
     if limit is not None and matched > limit:
         raise Unguarded(
-            f"More than {limit:,} traces match, the most that this API key may delete at once; nothing was deleted.",
+            f"More than {limit:,} {request.kind} match, the most that this API key may delete at once; "
+            "nothing was deleted.",
             code="key_limit_exceeded",
         )
 
@@ -123,8 +133,8 @@ def within_key_share(request: DeletionRequest, matched: int, visible: int) -> No
     share = request.policy.max_share_ppm
     if share is not None and matched * PPM > visible * share:
         raise Unguarded(
-            f"{matched:,} of {visible:,} traces match; this API key may delete at most {share / 10_000:g} % at once. "
-            "Nothing was deleted.",
+            f"{matched:,} of {visible:,} {request.kind} match; this API key may delete at most "
+            f"{share / 10_000:g} % at once. Nothing was deleted.",
             code="key_share_exceeded",
         )
 

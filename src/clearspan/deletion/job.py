@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from clearspan.deletion.annotations import kind_of
 from clearspan.deletion.state import DeletionState
-from clearspan.store.port import PlannedTrace
+from clearspan.store.port import DeletionKind, PlannedTrace
 
 JOB_VERSION = 2
 """Of the job's row. A row with a larger number was written by a newer program: it is left alone, and an alarm."""
@@ -29,7 +30,9 @@ class DeletionJob:
     requested_by: str
     dialect: str
     project_ids: tuple[int, ...]
-    shape: tuple[str, ...]  # `field:operator:how many values` for each condition, or `trace_ids:in:N`; then copies
+    # `field:operator:how many values` for each condition, or `trace_ids:in:N`; then copies. Conditions of annotations
+    # begin with `annotation.`, and say by that what the deletion lists and counts.
+    shape: tuple[str, ...]
     scope_hash: str  # salted, see plan.py
     manifest_root: str  # of what was planned; the receipt has the root of what was purged
     window_start_ns: int | None
@@ -54,6 +57,11 @@ class DeletionJob:
     problem: str | None = None  # why it is blocked, failed or cancelled: a code and target names, never a value
     times_ns: dict[str, int] = field(default_factory=dict)  # state → when it was last entered
     created_ns: int = 0  # when the Catalog got the row
+
+    @property
+    def kind(self) -> DeletionKind:
+        """What it lists; its counts `matched`, `hidden`, `held` … are of that."""
+        return kind_of(self.shape)
 
 
 class Audit(NamedTuple):

@@ -15,16 +15,24 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from clearspan.deletion.annotations import (
+    list_annotations,
+    parse_selection,
+    plain_selection,
+    root_of_annotations,
+    shape_of,
+)
 from clearspan.deletion.guard import PLAN_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
 from clearspan.deletion.linked import Copies, find_copies, render_shape, widened
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest, Selection
 from clearspan.deletion.state import DeletionState
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaves, manifest_root
 from clearspan.query.ast import conditions
 from clearspan.query.codec import decode_expr, encode_expr
-from clearspan.store.port import DeletionStore, PlannedTrace
+from clearspan.store.annotation_deletion import PlannedAnnotation
+from clearspan.store.port import DeletionKind, DeletionStore, PlannedTrace
 
 NO_HORIZON_NS = 2**63 - 1
 SALT_BYTES = 32
@@ -43,6 +51,12 @@ class Plan:
     manifest_root: str  # commits to the exact set of traces: see `root_of_traces`, hex
     copies: frozenset[int] = frozenset()  # trace_pks of those that are there as copies of others: see linked.py
     copies_not_covered: int = 0  # traces with copies that stay: the caller's key does not reach them
+    annotations: tuple[PlannedAnnotation, ...] = field(default=(), repr=False)  # in place of traces; by row number
+
+    @property
+    def matched(self) -> int:
+        """How many traces, or annotations, it lists."""
+        return len(self.traces) + len(self.annotations)
 
     @property
     def carried(self) -> DeletionRequest:
@@ -56,7 +70,7 @@ class Plan:
 
     def private_bytes(self) -> bytes:
         """What the trace store keeps of the request until it is settled: the request in plain words, and the salt."""
-        if not self.traces:
+        if not self.matched:
             return b""  # nothing will be purged, so nothing personal is written down either
         private = {"request": plain_request(self.request), "salt": self.salt.hex()}
         return orjson.dumps(private | {"carried": plain_request(self.carried)} if self.copies else private)
@@ -81,6 +95,8 @@ def freeze_plan(
     Cost: one query, one count and 4 µs of hashing a trace; about 100 bytes of memory a trace.
     """
     match request.selection:
+        case ByAnnotations() as selection:
+            return _freeze_annotations(store, request, selection, deletion_id=deletion_id, salts=salts)
         case ByFilter(where):
             limit = plan_limit(request)
             traces = store.plan(request.scope, where, request.window, received_before_ns=NO_HORIZON_NS, limit=limit)
@@ -104,6 +120,24 @@ def freeze_plan(
         manifest_root="" if over_limit else root_of_traces(salts.manifest, traces),
         copies=frozenset([trace.trace_pk for trace in copies.traces]),
         copies_not_covered=copies.not_covered,
+    )
+
+
+def _freeze_annotations(
+    store: DeletionStore, request: DeletionRequest, selection: ByAnnotations, *, deletion_id: str, salts: Salts
+) -> Plan:
+    limit = plan_limit(request)
+    lines = list_annotations(store, request, selection, limit=limit)
+    over_limit = len(lines) > limit
+    return Plan(
+        deletion_id,
+        request,
+        (),
+        planned={} if over_limit or not lines else {"annotation": len(lines)},
+        salt=salts.scope,
+        manifest_salt=salts.manifest,
+        manifest_root="" if over_limit else root_of_annotations(salts.manifest, lines),
+        annotations=tuple(lines),
     )
 
 
@@ -159,6 +193,8 @@ def request_shape(request: DeletionRequest) -> tuple[str, ...]:
             return tuple(f"{each.field.name}:{each.operator.value}:{len(each.values)}" for each in asked)
         case ByIds(trace_ids):
             return (f"trace_ids:in:{len(trace_ids)}",)
+        case ByAnnotations() as selection:
+            return shape_of(selection)
 
 
 def plain_request(request: DeletionRequest) -> dict[str, Any]:
@@ -168,6 +204,8 @@ def plain_request(request: DeletionRequest) -> dict[str, Any]:
             selection: object = None if where is None else encode_expr(where)
         case ByIds(trace_ids):
             selection = sorted(set(trace_ids))
+        case ByAnnotations() as asked:
+            selection = plain_selection(asked)
     plain = {
         "requested_by": request.requested_by,
         "dialect": request.dialect,
@@ -188,14 +226,12 @@ def plain_request(request: DeletionRequest) -> dict[str, Any]:
 
 def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
     """What `plain_request` was given. Raises LookupError, TypeError or ValueError for anything else."""
-    chosen = plain["selection"]
-    by_ids = isinstance(chosen, list) and all(isinstance(each, str) for each in chosen)
     return DeletionRequest(
         org_id=org_id,
         requested_by=plain["requested_by"],
         dialect=plain["dialect"],
         scope=Scope(tuple(plain["projects"]), plain["environment"]),
-        selection=ByIds(tuple(chosen)) if by_ids else ByFilter(None if chosen is None else decode_expr(chosen)),
+        selection=_parse_selection(plain["selection"]),
         window=Window(*plain["window"]),
         delete_all=plain["delete_all"],
         reason=plain["reason"],
@@ -203,6 +239,15 @@ def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
         not_before_ns=plain.get("not_before_ns"),
         leave_copies=plain.get("leave_copies", False),
     )
+
+
+def _parse_selection(chosen: Any) -> Selection:
+    annotations = parse_selection(chosen)
+    if annotations is not None:
+        return annotations
+    if isinstance(chosen, list) and all(isinstance(each, str) for each in chosen):
+        return ByIds(tuple(chosen))
+    return ByFilter(None if chosen is None else decode_expr(chosen))
 
 
 def parse_private(private: bytes, org_id: int) -> DeletionRequest:
@@ -228,7 +273,7 @@ def job_of(plan: Plan, secret: bytes) -> DeletionJob:
         window_start_ns=request.window.start_ns,
         window_end_ns=request.window.end_ns,
         window_is_implicit=request.window_is_implicit,
-        matched=len(plan.traces),
+        matched=plan.matched,
         planned=plan.planned,
         request_hash=None if request.idempotency_key is None else request_hash(secret, request),
         not_before_ns=request.not_before_ns,
@@ -240,15 +285,21 @@ def child_job_of(parent: DeletionJob, child_id: str, store: DeletionStore) -> De
 
     Cost: one count over the child's traces.
     """
-    traces = store.manifest(child_id)
+    if parent.kind is DeletionKind.ANNOTATIONS:
+        matched = len(store.annotation_manifest(child_id))
+        planned = {"annotation": matched}
+    else:
+        traces = store.manifest(child_id)
+        matched = len(traces)
+        planned = store.count_targets([trace.trace_pk for trace in traces])
     return replace(
         parent,
         deletion_id=child_id,
         parent_id=parent.deletion_id,
         child_id=None,
         manifest_root=manifest_root(store.leaves(child_id)).hex(),
-        matched=len(traces),
-        planned=store.count_targets([trace.trace_pk for trace in traces]),
+        matched=matched,
+        planned=planned,
         request_hash=None,
         not_before_ns=None,
         version=JOB_VERSION,

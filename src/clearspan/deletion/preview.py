@@ -19,7 +19,9 @@ from clearspan.deletion.plan import Plan, parse_request, plain_request
 from clearspan.deletion.request import ByIds
 from clearspan.model.errors import Conflict
 from clearspan.model.trace import Scope
-from clearspan.store.port import DeletionStore, PlannedTrace, TraceRow
+from clearspan.store.annotation_deletion import PlannedAnnotation
+from clearspan.store.annotations import AnnotationRow
+from clearspan.store.port import Breakdown, DeletionKind, DeletionStore, PlannedTrace, TraceRow
 
 PREFIX = "plan_"
 TOKEN_BYTES = 32
@@ -40,11 +42,46 @@ class Preview:
     plan: Plan  # .traces, .planned (target → rows), .manifest_root, .request.window
     token: str = field(repr=False)  # `plan_…`, shown once
     expires_ns: int
-    held: dict[str, int]  # hold id → how many of the planned traces it keeps; one trace may count for several holds
-    held_traces: int  # how many of the planned traces any hold keeps
+    held: dict[str, int]  # hold id → how many of what is planned it keeps; one trace may count for several holds
+    held_traces: int  # how many of the planned traces (annotations) any hold keeps
     samples: list[TraceRow] = field(repr=False)  # at most SAMPLES_MAX, the first of the manifest
-    by_day: dict[str, int]  # ISO day (UTC) of the start → traces
-    by_project: dict[int, int]  # project → traces
+    by_day: dict[str, int]  # ISO day (UTC) of the start → traces; of the creation → annotations
+    by_project: dict[int, int]  # project → traces, or annotations
+    annotation_samples: list[AnnotationRow] = field(default_factory=list, repr=False)  # as `samples`
+
+
+class _Sight(NamedTuple):
+    """What the store says of a plan's list."""
+
+    held: dict[str, int]
+    held_traces: int
+    samples: list[TraceRow]
+    annotation_samples: list[AnnotationRow]
+
+
+def breakdown_of(store: DeletionStore, plan: Plan) -> Breakdown:
+    """Where what a plan lists lies, as far as it is visible."""
+    if plan.request.kind is DeletionKind.ANNOTATIONS:
+        return store.annotation_breakdown([line.row_no for line in plan.annotations])
+    return store.breakdown([trace.trace_pk for trace in plan.traces])
+
+
+def held_among(store: DeletionStore, plan: Plan) -> int:
+    """How many of what a plan lists some hold keeps."""
+    if plan.request.kind is DeletionKind.ANNOTATIONS:
+        return store.annotations_held_among([line.row_no for line in plan.annotations])
+    return store.held_among([trace.trace_pk for trace in plan.traces])
+
+
+def sight_of(store: DeletionStore, plan: Plan) -> _Sight:
+    """Holds in the way, and samples."""
+    held_traces = held_among(store, plan)
+    if plan.request.kind is DeletionKind.ANNOTATIONS:
+        row_nos = [line.row_no for line in plan.annotations]
+        shown = store.annotation_samples(row_nos[:SAMPLES_MAX])
+        return _Sight(store.annotations_held(row_nos), held_traces, [], shown)
+    pks = [trace.trace_pk for trace in plan.traces]
+    return _Sight(store.count_held(pks), held_traces, store.summaries(pks[:SAMPLES_MAX]), [])
 
 
 class KeptPlan(NamedTuple):
@@ -123,6 +160,7 @@ def render_kept(plan: Plan, expires_ns: int) -> bytes:
         "copies": sorted(plan.copies),
         "copies_not_covered": plan.copies_not_covered,
         "traces": [list(trace) for trace in plan.traces],
+        "annotations": [list(line) for line in plan.annotations],
     }
     return zstandard.compress(orjson.dumps(body), _FAST)
 
@@ -147,23 +185,29 @@ def parse_kept(kept: bytes) -> KeptPlan:
         manifest_root=body["manifest_root"],
         copies=frozenset(body.get("copies", ())),
         copies_not_covered=body.get("copies_not_covered", 0),
+        annotations=tuple([PlannedAnnotation._make(line) for line in body.get("annotations", ())]),
     )
     return KeptPlan(plan, body["expires_ns"])
 
 
-def void_previews_of(store: DeletionStore, gone: set[int]) -> int:
-    """Erase every preview that lists a trace which a deletion takes: its ids may not outlive their trace.
+def void_previews_of(store: DeletionStore, gone: set[int], gone_annotations: set[int]) -> int:
+    """Erase every preview that lists a trace or an annotation which a deletion takes: no id may outlive what it names.
 
     Nobody loses by it: such a plan is exact and could no longer be carried out.
 
     Args:
         gone: trace_pks.
+        gone_annotations: row numbers.
     Returns:
         How many previews were erased.
     """
     voided = 0
     for key in store.preview_keys():
         kept = store.get_preview(key)
-        if kept and any(trace.trace_pk in gone for trace in parse_kept(kept).plan.traces):
+        plan = parse_kept(kept).plan if kept else None
+        if plan is not None and (
+            any(trace.trace_pk in gone for trace in plan.traces)
+            or any(line.row_no in gone_annotations for line in plan.annotations)
+        ):
             voided += store.void_preview(key)
     return voided

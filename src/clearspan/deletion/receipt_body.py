@@ -48,7 +48,7 @@ def receipt_payload(job: DeletionJob, commitment: Commitment, *, verified_ns: in
             "end": _bound(job.window_end_ns),
             "implicit": job.window_is_implicit,
         },
-        "traces": {
+        job.kind.value: {
             "matched": hidden + absent + unmatched + job.held,
             "deleted": hidden,
             "already_absent": absent,

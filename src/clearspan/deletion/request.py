@@ -1,4 +1,4 @@
-"""What was asked: by whom, through which dialect, why, and for which traces."""
+"""What was asked: by whom, through which dialect, why, and for which traces or annotations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NamedTuple
 from clearspan.deletion.policy import ANYTHING, Policy
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
+from clearspan.store.annotations import AnnotationQuery
+from clearspan.store.port import DeletionKind
 
 ANY_TIME = Window()
 
@@ -18,10 +20,29 @@ class ByFilter(NamedTuple):
     where: Expr | None
 
 
+class ByAnnotations(NamedTuple):
+    """Annotations by themselves, without their traces. The request's window is on their creation: `query.created` is
+    left open, and `bounded` closes it."""
+
+    query: AnnotationQuery
+
+    @property
+    def names_them(self) -> bool:
+        """Whether they are named by their ids, which need no window."""
+        return bool(self.query.annotation_ids)
+
+    def bounded(self, window: Window) -> AnnotationQuery:
+        """What the store is asked for."""
+        return self.query._replace(created=window)
+
+
 class ByIds(NamedTuple):
     """Every permitted copy of these trace ids (normal form)."""
 
     trace_ids: tuple[str, ...]
+
+
+Selection = ByFilter | ByIds | ByAnnotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +58,9 @@ class DeletionRequest:
     requested_by: str  # public id of the API key, or the name of a rule or command
     dialect: str  # "respan", "native", "cli", …
     scope: Scope  # what the caller may see: nothing else can be deleted
-    selection: ByFilter | ByIds = field(repr=False)
-    window: Window = ANY_TIME  # on the trace's start time; a filter needs both bounds or `delete_all`
+    selection: Selection = field(repr=False)
+    # On the trace's start time, or the annotation's creation; a filter needs both bounds or `delete_all`.
+    window: Window = ANY_TIME
     window_is_implicit: bool = False  # a default stands in for the start: every answer then tells the window
     end_is_implicit: bool = False  # a default, the present moment, stands in for the end
     delete_all: bool = False  # the caller said in so many words that no window bounds the filter
@@ -52,3 +74,8 @@ class DeletionRequest:
     not_before_max_ns: int | None = None  # the latest such time that the server's settings allow
     reach: Scope | None = None  # where copies of the traces are taken as well (linked.py); None: `scope`
     leave_copies: bool = False  # copies are counted and stay
+
+    @property
+    def kind(self) -> DeletionKind:
+        """What it lists and counts."""
+        return DeletionKind.ANNOTATIONS if isinstance(self.selection, ByAnnotations) else DeletionKind.TRACES

@@ -9,10 +9,11 @@ from clearspan.deletion.linked import copies_not_covered, copies_taken
 from clearspan.deletion.state import DeletionState
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
+from clearspan.store.port import DeletionKind
 
 
 class DeletionResult(NamedTuple):
-    """The state of a deletion when its caller was answered. All counts are traces.
+    """The state of a deletion when its caller was answered. All counts are traces, or annotations: see `kind`.
 
     matched = hidden + already_absent + no_longer_matching + held + failed + cancelled.
     """
@@ -32,6 +33,7 @@ class DeletionResult(NamedTuple):
     not_before_ns: int | None = None
     copies: int = 0  # how many of the matched are there because they hold copies of others
     copies_not_covered: int = 0  # traces with copies that the caller's key does not reach: untouched
+    kind: DeletionKind = DeletionKind.TRACES  # what is counted
 
     @property
     def is_erased(self) -> bool:
@@ -61,6 +63,7 @@ def result_of(job: DeletionJob) -> DeletionResult:
         not_before_ns=job.not_before_ns,
         copies=copies_taken(job.shape),
         copies_not_covered=copies_not_covered(job.shape),
+        kind=job.kind,
     )
 
 
@@ -70,18 +73,19 @@ def render_message(result: DeletionResult) -> str:
 
 
 def _message(result: DeletionResult) -> str:
+    things = result.kind.value
     if result.failed:
-        return f"{result.failed} traces hidden; erasure failed, see deletion {result.deletion_id}"
+        return f"{result.failed} {things} hidden; erasure failed, see deletion {result.deletion_id}"
     if result.cancelled:
-        return f"{result.cancelled} traces are visible again; the deletion was cancelled, nothing was deleted"
+        return f"{result.cancelled} {things} are visible again; the deletion was cancelled, nothing was deleted"
     if result.hidden:
-        done = f"Successfully deleted {result.hidden} traces"
+        done = f"Successfully deleted {result.hidden} {things}"
         if not result.is_erased:
-            done = f"{result.hidden} traces hidden; erasure in progress"
-        return f"{done}; {result.held} traces are held and were not deleted" if result.held else done
+            done = f"{result.hidden} {things} hidden; erasure in progress"
+        return f"{done}; {result.held} {things} are held and were not deleted" if result.held else done
     if result.matched:
         return f"{_absent(result)}; nothing was deleted"
-    return f"No traces matched{_where(result)}; nothing was deleted"
+    return f"No {things} matched{_where(result)}; nothing was deleted"
 
 
 def render_message_for_one(result: DeletionResult, trace_id: str) -> str:
@@ -113,11 +117,11 @@ def _copies(result: DeletionResult) -> str:
 def _absent(result: DeletionResult) -> str:
     parts = []
     if result.already_absent:
-        parts.append(f"{result.already_absent} traces were already being deleted")
+        parts.append(f"{result.already_absent} {result.kind} were already being deleted")
     if result.no_longer_matching:
-        parts.append(f"{result.no_longer_matching} traces no longer matched")
+        parts.append(f"{result.no_longer_matching} {result.kind} no longer matched")
     if result.held:
-        parts.append(f"{result.held} traces are held")
+        parts.append(f"{result.held} {result.kind} are held")
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatal
 from clearspan.deletion.plan import child_job_of, parse_private
 from clearspan.deletion.preview import void_previews_of
 from clearspan.deletion.recording import Stuck, move, problem_of, record_hidden
-from clearspan.deletion.request import ByFilter
+from clearspan.deletion.request import ByAnnotations, ByFilter
 from clearspan.deletion.room import is_disk_full
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.targets import NAMES
@@ -191,7 +191,12 @@ class Steps:
         come between the two. So it is said again, until both have succeeded in one call.
         """
         fault("deletion.before_settle")
-        void_previews_of(self._store, {trace.trace_pk for trace in self._store.manifest(task.job.deletion_id)})
+        deletion_id = task.job.deletion_id
+        void_previews_of(
+            self._store,
+            {trace.trace_pk for trace in self._store.manifest(deletion_id)},
+            {line.row_no for line in self._store.annotation_manifest(deletion_id)},
+        )
         now = self._clock.monotonic_s()
         try:
             self._store.settle(task.job.deletion_id)
@@ -276,6 +281,12 @@ class Steps:
         if progress.request is None:
             raise Stuck("request_lost")
         request = parse_private(progress.request, job.org_id)
+        if isinstance(request.selection, ByAnnotations):
+            query = request.selection.bounded(request.window)
+            fault("deletion.before_hide_child")
+            outcome = self._store.hide_annotation_child(job.deletion_id, request.scope, query)
+            fault("deletion.after_hide_child")
+            return outcome
         where = request.selection.where if isinstance(request.selection, ByFilter) else None
         fault("deletion.before_hide_child")
         outcome = self._store.hide_child(job.deletion_id, request.scope, where, request.window)

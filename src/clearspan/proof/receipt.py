@@ -154,20 +154,26 @@ def _check_member(found: Findings, payload: Mapping[str, Any], member: Any) -> N
 # The form
 
 
+def counted_in(payload: Any) -> str:
+    """What a deletion removed and its receipt counts: `traces`, or `annotations` by themselves."""
+    return "annotations" if isinstance(payload, dict) and "annotations" in payload else "traces"
+
+
 def check_payload(value: Any) -> dict[str, Any]:
     """`value` itself, when it is the whole payload of a receipt: each member there, of its kind, and in agreement.
 
     Raises:
         InvalidProof: the message names the first member that is wrong.
     """
-    payload = _object(value, _MEMBERS, "the receipt")
-    traces, manifest = payload["traces"], payload["manifest"]
+    counted = counted_in(value)
+    payload = _object(value, _MEMBERS | {counted: _COUNTS[counted]}, "the receipt")
+    traces, manifest = payload[counted], payload["manifest"]
     if traces["matched"] != sum(traces[name] for name in TRACE_COUNTS[1:]):
-        raise InvalidProof("The receipt's counts of traces do not add up.")
+        raise InvalidProof(f"The receipt's counts of {counted} do not add up.")
     if traces["failed"]:
         raise InvalidProof("A receipt is given only when nothing failed.")
     if manifest["size"] != traces["deleted"] or (not manifest["size"] and manifest["root"] != EMPTY_ROOT.hex()):
-        raise InvalidProof("The receipt's manifest does not list as many traces as were deleted.")
+        raise InvalidProof(f"The receipt's manifest does not list as many {counted} as were deleted.")
     for name, counts in payload["targets"].items():
         if counts["remaining"] != 0:
             raise InvalidProof(f"Rows remain in the target {name}.")
@@ -189,7 +195,7 @@ def check_entry(payload: Mapping[str, Any]) -> Entry:
     for count in ("purged", "remaining"):
         if body.get(count) != {name: counts[count] for name, counts in payload["targets"].items()}:
             raise InvalidProof(f"Receipt and ledger entry count `{count}` differently.")
-    traces = payload["traces"]
+    traces = payload[counted_in(payload)]
     for said, recorded in (("deleted", "hidden"), *((name, name) for name in TRACE_COUNTS[2:5])):
         if body.get(recorded, _UNSAID.get(recorded)) != traces[said]:
             raise InvalidProof(f"Receipt and ledger entry count `{said}` differently.")
@@ -294,7 +300,6 @@ _MEMBERS: Final[dict[str, _Reader]] = {
     "requested_by": _plain,
     "scope": _members("the scope", projects=_list(whole_number), conditions=_list(_plain), hash=hash_from_hex),
     "window": _members("the window", start=_optional(parse_time), end=_optional(parse_time), implicit=_flag),
-    "traces": _members("the counts of traces", **dict.fromkeys(TRACE_COUNTS, whole_number)),
     "targets": _targets,
     "manifest": _members("the manifest", root=hash_from_hex, size=whole_number, salted=_true),
     "times": _times,
@@ -311,3 +316,8 @@ _MEMBERS: Final[dict[str, _Reader]] = {
         at=parse_time,
     ),
 }
+_COUNTS: Final[Mapping[str, _Reader]] = {
+    counted: _members(f"the counts of {counted}", **dict.fromkeys(TRACE_COUNTS, whole_number))
+    for counted in ("traces", "annotations")
+}
+"""One of them is a member of the receipt as well: see `counted_in`."""

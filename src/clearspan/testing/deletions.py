@@ -13,11 +13,12 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import HoldRequest, Holds
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
 from clearspan.deletion.records import CatalogRecords
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr
 from clearspan.query.fields import BY_NAME
 from clearspan.query.operators import Operator
+from clearspan.store.annotations import AnnotationQuery
 from clearspan.store.memory import MemoryStore
 from clearspan.testing.build import T0_NS, make_trace, with_metadata
 from clearspan.testing.catalog import FakeCatalog
@@ -99,6 +100,12 @@ def open_world(folder: Path, *, real: bool, traces: int = 8) -> Iterator[World]:
 
 def by_ids(*trace_ids: str, **fields: Any) -> DeletionRequest:
     return DeletionRequest(1, "key_1", "native", SCOPE, ByIds(trace_ids), **fields)
+
+
+def by_annotations(**fields: Any) -> DeletionRequest:
+    """Fields of AnnotationQuery, and of DeletionRequest."""
+    said = {name: fields.pop(name) for name in AnnotationQuery._fields if name in fields}
+    return DeletionRequest(1, "key_1", "native", SCOPE, ByAnnotations(AnnotationQuery(**said)), **fields)
 
 
 def by_filter(where: Expr, **fields: Any) -> DeletionRequest:

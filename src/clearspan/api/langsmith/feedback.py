@@ -70,7 +70,7 @@ async def feedback_write(
     now_ns = services.clock.now_ns()
     read: list[Feedback | ClearspanError] = []
     for body in bodies:
-        writer = Writer(now_ns, services.ids.token_bytes(16).hex(), principal.key_id)
+        writer = Writer(now_ns, services.ids.token_bytes(16).hex(), principal.key_id, principal.user_id)
         try:
             read.append(read_feedback(body, writer))
         except ClearspanError as error:
@@ -248,7 +248,7 @@ async def update_feedback(request: Request) -> Response:
     services, principal = services_of(request), principal_of(request)
     feedback_id = path_uuid(request, "feedback_id")
     body = await read_body(request, body_limits(services.settings, bytes_max=REST_BODY_BYTES_MAX))
-    change = read_change(body, Writer(services.clock.now_ns(), "", principal.key_id))
+    change = read_change(body, Writer(services.clock.now_ns(), "", principal.key_id, principal.user_id))
     row = await services.reads.run(
         services.annotating.patch_annotation, principal.scope_for_read(), feedback_id, change
     )

@@ -22,7 +22,7 @@ LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
 _COUNT_MAX: Final = 2**53
 
-LATER: Final = frozenset({"subject", "annotations", "webhook_url", "approve"})
+LATER: Final = frozenset({"subject", "webhook_url", "approve"})
 """Keys of the design that this version does not act on: taken silently, they would promise something."""
 
 

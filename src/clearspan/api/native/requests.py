@@ -7,13 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 
+from clearspan.api.native.annotations import parse_annotations
 from clearspan.api.native.bounds import Bounds
 from clearspan.api.native.inputs import check_keys, need_text, read_count, read_flag, read_text, read_time, read_word
 from clearspan.api.policies import policy_of
 from clearspan.api.respan.filters import parse_filters
 from clearspan.api.respan.window import EffectiveWindow, open_window
 from clearspan.deletion.holds import HoldRequest
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest, Selection
 from clearspan.model.errors import InvalidFilter, InvalidInput
 from clearspan.model.ids import normalise_id
 from clearspan.model.trace import Window
@@ -25,9 +26,9 @@ KEY_CHARS_MAX: Final = 200
 _NAME_CHARS_MAX: Final = 255
 _DAY_NS: Final = 86_400_000_000_000
 
-_SELECTING: Final = ("filters", "trace_ids", "plan_token")
+_SELECTING: Final = ("filters", "trace_ids", "annotations", "plan_token")
 _WHERE: Final = frozenset({"filters", "operator", "trace_ids", "project", "environment", "start_time", "end_time"})
-REQUEST_KEYS: Final = _WHERE | {"delete_all", "expected_count", "reason", "not_before", "leave_copies"}
+REQUEST_KEYS: Final = _WHERE | {"annotations", "delete_all", "expected_count", "reason", "not_before", "leave_copies"}
 PLAN_KEYS: Final = frozenset({"plan_token", "expected_count", "idempotency_key", "wait"})
 CREATE_KEYS: Final = REQUEST_KEYS | PLAN_KEYS
 HOLD_KEYS: Final = _WHERE | {"reason", "everything"}
@@ -114,7 +115,7 @@ def parse_deletion(
         requested_by=principal.key_id,
         dialect=DIALECT,
         scope=bounds.scope(_name(body, "project"), _name(body, "environment")),
-        selection=_selection(body),
+        selection=_selected(body),
         window=window,
         delete_all=delete_all,
         reason=read_text(body, "reason"),
@@ -164,6 +165,16 @@ def parse_hold(body: dict[str, Any], bounds: Bounds) -> HoldRequest:
 def window_of(request: DeletionRequest) -> EffectiveWindow:
     """The window that a native request is carried out for, as headers tell it."""
     return EffectiveWindow(request.window, is_default=False)
+
+
+def _selected(body: dict[str, Any]) -> Selection:
+    given = body.get("annotations")
+    if given is None:
+        return _selection(body)
+    for key in ("filters", "operator", "trace_ids", "leave_copies"):
+        if body.get(key) is not None:
+            raise InvalidInput(f"{key} says nothing beside annotations; nothing was done.", fields=(key,))
+    return parse_annotations(given)
 
 
 def _selection(body: dict[str, Any]) -> ByFilter | ByIds:

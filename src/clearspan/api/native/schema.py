@@ -78,6 +78,7 @@ _SIZE: Final = _query("size", {"type": "integer", "minimum": 0}, "Of the tree; a
 
 EXAMPLE_IDS: Final = ["trace_abc123", "trace_def456"]
 EXAMPLE_WINDOW: Final = {"start_time": "2025-12-01T00:00:00Z", "end_time": "2026-02-01T00:00:00Z"}
+_SCORES: Final = {"target": "span", "name": ["quality", "toxicity"], "annotator_kind": "LLM"}
 _BY_CUSTOMER: Final = {"customer_identifier": {"operator": "=", "value": ["user@example.com"]}}
 
 PREVIEW: Json = {
@@ -86,6 +87,7 @@ PREVIEW: Json = {
         {
             "customer": {"filters": _BY_CUSTOMER, **EXAMPLE_WINDOW, "reason": "erasure request 4711"},
             "ids": {"trace_ids": EXAMPLE_IDS},
+            "annotations": {"annotations": _SCORES, **EXAMPLE_WINDOW, "project": "default"},
         },
     ),
     "responses": _answers(
@@ -100,6 +102,7 @@ PREVIEW: Json = {
                 "start_time": "2026-01-01T00:00:00Z", "end_time": "2026-02-01T00:00:00Z", "source": "request"
             },
             "projects": ["default"],
+            "kind": "traces",
             "traces": {"matched": 42, "held": 2},
             "copies": {"taken": 0, "not_covered": 0},
             "counts": {"trace": {"planned": 42}, "span": {"planned": 391}},
@@ -113,6 +116,7 @@ PREVIEW: Json = {
                     "customer_identifier": "user@example.com", "environment": "production",
                 }
             ],
+            "annotation_samples": [],
             "manifest_root": "5d" * 32,
             "links": {"delete": "/v1/deletions"},
         },
@@ -132,6 +136,7 @@ EXAMPLE_DELETION: Json = {
     "scope_hash": "a1" * 32,
     "manifest_root": "5d" * 32,
     "effective_window": {"start_time": "2026-01-01T00:00:00Z", "end_time": "2026-02-01T00:00:00Z", "source": "request"},
+    "kind": "traces",
     "traces": {
         "matched": 42, "hidden": 40, "already_absent": 0, "no_longer_matching": 0, "held": 2, "failed": 0,
     },
@@ -182,6 +187,7 @@ CREATE: Json = {
         {
             "customer": {"filters": _BY_CUSTOMER, **EXAMPLE_WINDOW, "expected_count": 1, "wait": "verified"},
             "ids": {"trace_ids": EXAMPLE_IDS, "reason": "erasure request 4711"},
+            "annotations": {"annotations": _SCORES, **EXAMPLE_WINDOW, "project": "default"},
             "plan": {"plan_token": "plan_9vN2uQh3d8rT5yXk1mZbW7cPfL0sAeGiJoUqRtYwE4", "wait": "verified"},
         },
     ),

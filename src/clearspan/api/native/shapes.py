@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from clearspan.api.native.annotations import VALUES_MAX
 from clearspan.api.native.requests import IDS_MAX, Wait
+from clearspan.deletion.annotations import WORDS
 from clearspan.deletion.state import DeletionState
 from clearspan.query.fields import allowed_names
 from clearspan.query.operators import SPELLINGS_TOLD
+from clearspan.store.port import DeletionKind
 
 Json = dict[str, Any]
 
@@ -80,8 +83,15 @@ _WHERE: Json = {
     "start_time": told(TIME, "Traces that started at or after this."),
     "end_time": told(TIME, "Traces that started before this."),
 }
+_VALUES: Json = {"oneOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1, "maxItems": VALUES_MAX}]}
+_ANNOTATIONS: Json = told(
+    chosen({word: _VALUES for word in WORDS}),
+    "Annotations by themselves, without their traces; every condition must hold, and at least one is needed. The "
+    "window is on their creation. `ids` name them, and need no window.",
+)
 _REQUEST: Json = {
     **_WHERE,
+    "annotations": _ANNOTATIONS,
     "delete_all": told(FLAG, "Say true to bound a filter by no window at all."),
     "expected_count": told(COUNT, "Delete nothing unless exactly so many traces would go, copies included."),
     "leave_copies": told(FLAG, "Say true to leave the traces of evaluators that hold copies; they are only counted."),
@@ -114,6 +124,7 @@ HOLD_BODY = chosen(
     {**_WHERE, "everything": told(FLAG, "Keep all within project, environment and window."), "reason": TEXT}, "reason"
 )
 
+KIND: Json = {"type": "string", "enum": [kind.value for kind in DeletionKind], "description": "What is counted."}
 WINDOW = closed(
     {"start_time": MAYBE_TIME, "end_time": MAYBE_TIME, "source": {"type": "string", "enum": ["default", "request"]}}
 )
@@ -126,7 +137,7 @@ _OUTCOMES = closed(
         "held": told(COUNT, "Kept by holds; the child deletion's."),
         "failed": told(COUNT, "Hidden, but something of them is left."),
     },
-    text="Traces. matched is the sum of the others.",
+    text="Traces, or annotations: see `kind`. matched is the sum of the others.",
 )
 COPIES = closed(
     {
@@ -164,6 +175,7 @@ DELETION = closed(
         "scope_hash": told(HASH, "Salted commitment to the exact request."),
         "manifest_root": told(HASH, "Salted commitment to the traces that were planned."),
         "effective_window": WINDOW,
+        "kind": KIND,
         "traces": _OUTCOMES,
         "copies": COPIES,
         "counts": map_of(_TARGET, "By target."),
@@ -196,12 +208,27 @@ _SAMPLE = closed(
         "environment": MAYBE_TEXT,
     }
 )
+_ANNOTATION_SAMPLE = closed(
+    {
+        "id": TEXT,
+        "project": MAYBE_TEXT,
+        "target": TEXT,
+        "name": TEXT,
+        "identifier": TEXT,
+        "annotator_kind": TEXT,
+        "created_at": MAYBE_TIME,
+        "trace_id": MAYBE_TEXT,
+        "span_id": MAYBE_TEXT,
+        "session_id": MAYBE_TEXT,
+    }
+)
 PREVIEW = closed(
     {
         "plan_token": told(TEXT, "Shown once. For the same key only, once, until it expires."),
         "expires_at": TIME,
         "effective_window": WINDOW,
         "projects": list_of(TEXT),
+        "kind": KIND,
         "traces": closed({"matched": COUNT, "held": COUNT}),
         "copies": COPIES,
         "counts": map_of(closed({"planned": COUNT}), "Rows by target."),
@@ -212,6 +239,11 @@ PREVIEW = closed(
             "type": ["array", "null"],
             "items": _SAMPLE,
             "description": "At most 20; null without the scope `read`.",
+        },
+        "annotation_samples": {
+            "type": ["array", "null"],
+            "items": _ANNOTATION_SAMPLE,
+            "description": "The same of a deletion of annotations.",
         },
         "manifest_root": HASH,
         "links": _LINKS,

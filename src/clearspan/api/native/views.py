@@ -21,7 +21,8 @@ from clearspan.deletion.watch import DeletionStatus
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
 from clearspan.query.ast import Expr, conditions
-from clearspan.store.port import DeletionProgress, HoldRow, TraceRow
+from clearspan.store.annotations import AnnotationRow
+from clearspan.store.port import DeletionKind, DeletionProgress, HoldRow, TraceRow
 
 Json = dict[str, Any]
 
@@ -39,7 +40,7 @@ def deletion_json(
     alarm: str | None = None,
     blocked_by: list[str] | None,
 ) -> Json:
-    """A deletion on the wire. `traces` counts traces, `counts` rows by target; null: not known (yet).
+    """A deletion on the wire. `traces` counts what `kind` says, `counts` rows by target; null: not known (yet).
 
     Args:
         alarm: why somebody should look at it.
@@ -61,6 +62,7 @@ def deletion_json(
         "scope_hash": job.scope_hash,
         "manifest_root": job.manifest_root,
         "effective_window": window_json(EffectiveWindow(window_of(job), job.window_is_implicit)),
+        "kind": job.kind.value,
         "traces": _traces(job),
         "copies": {"taken": copies_taken(job.shape), "not_covered": copies_not_covered(job.shape)},
         "counts": _counts(job, progress),
@@ -127,13 +129,17 @@ def preview_json(preview: Preview, bounds: Bounds, window: EffectiveWindow, *, w
         "expires_at": render_ns(preview.expires_ns),
         "effective_window": window_json(window),
         "projects": bounds.project_names(plan.carried.scope.project_ids),
-        "traces": {"matched": len(plan.traces), "held": preview.held_traces},
+        "kind": plan.request.kind.value,
+        "traces": {"matched": plan.matched, "held": preview.held_traces},
         "copies": {"taken": len(plan.copies), "not_covered": plan.copies_not_covered},
         "counts": {target: {"planned": plan.planned[target]} for target in targets_of(plan.planned)},
         "holds": [{"id": hold_id, "traces": traces} for hold_id, traces in sorted(preview.held.items())],
         "by_day": dict(sorted(preview.by_day.items())),
         "by_project": {bounds.names.get(number, str(number)): n for number, n in sorted(preview.by_project.items())},
         "samples": [sample_json(row, bounds) for row in preview.samples] if with_samples else None,
+        "annotation_samples": (
+            [annotation_sample_json(row, bounds) for row in preview.annotation_samples] if with_samples else None
+        ),
         "manifest_root": plan.manifest_root,
         "links": {"delete": "/v1/deletions"},
     }
@@ -150,6 +156,23 @@ def sample_json(row: TraceRow, bounds: Bounds) -> Json:
         "span_count": summary.span_count,
         "customer_identifier": summary.customer_identifier,
         "environment": summary.environment,
+    }
+
+
+def annotation_sample_json(row: AnnotationRow, bounds: Bounds) -> Json:
+    """One annotation as a preview shows it."""
+    said = row.annotation
+    return {
+        "id": said.annotation_id,
+        "project": bounds.names.get(row.project_id),
+        "target": said.target.value,
+        "name": said.name,
+        "identifier": said.identifier,
+        "annotator_kind": said.kind.value,
+        "created_at": render_ns(said.created_ns),
+        "trace_id": said.trace_id,
+        "span_id": said.span_id,
+        "session_id": said.session_id,
     }
 
 
@@ -250,7 +273,7 @@ def _outcomes(job: DeletionJob) -> dict[str, int | None]:
 def _part(job: DeletionJob, target: str, planned: int | None, traces: int | None) -> int | None:
     if traces is None or planned is None:
         return None
-    if target == "trace" or planned == 0:
+    if target == ("annotation" if job.kind is DeletionKind.ANNOTATIONS else "trace") or planned == 0:
         return min(traces, planned)
     if traces == 0:
         return 0
