@@ -588,6 +588,7 @@ WRITES: Final = {
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     **{f"phoenix_{act}": "answers with the project" for act in ("update_project", "set_retention")},
     "phoenix_delete_project": "deletes; answers with counts in its head",
+    "phoenix_delete_span": "is not available",
     "delete_feedback": "deletes; answers with counts alone",
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",

@@ -99,7 +99,7 @@ def test_types_of_columns_bring_every_value_back(filled: Wire) -> None:
     assert kinds["parent_id"]["type"] == "any"
     query = {"select": {"l": {"key": "latency_ms"}, "t": {"key": "llm.token_count.total"}}}
     [table] = tables(filled, query)
-    assert [each["type"] for each in table["schema"]["fields"]] == ["string", "number", "any"]
+    assert [each["type"] for each in table["schema"]["fields"]] == ["string", "number", "number"]
 
 
 def test_what_is_selected_is_shown_and_renamed(filled: Wire) -> None:

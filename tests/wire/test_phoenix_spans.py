@@ -411,6 +411,19 @@ def test_a_span_of_another_family_keeps_its_own_words(wire: Wire) -> None:
     assert told["attributes"]["llm.input_messages.0.message.content"] == "hello"
 
 
+# Removed
+
+
+def test_a_single_span_is_not_removed_and_that_is_said(wire: Wire) -> None:
+    fill(wire, span(wire, 1), span(wire, 2))
+    for named in (hex_id(1, 8), hex_id(77, 8), spans_of(wire)[0]["id"]):
+        answer = wire.send("DELETE", f"/v1/spans/{quote(named, safe='')}")
+        assert answer.status_code == 501
+        assert answer.text.startswith("A single span cannot be deleted here; nothing was deleted.")
+    assert sorted(names(wire)) == ["span 1", "span 2"]
+    assert wire.send("DELETE", f"/v1/spans/{hex_id(1, 8)}", key=wire.key(KeyScope.INGEST)).status_code == 403
+
+
 # Who may see
 
 

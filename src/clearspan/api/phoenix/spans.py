@@ -34,6 +34,10 @@ from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
 READ_AT_ONCE: Final = 1_000
 """Most spans that are read in one piece."""
 
+NO_SINGLE_SPANS: Final = (
+    "A single span cannot be deleted here; nothing was deleted. Delete its trace: DELETE /v1/traces/{trace_id}."
+)
+
 _ORDERS: Final = {
     ("id", "desc"): SpanOrder.ARRIVAL_DESC,
     ("id", "asc"): SpanOrder.ARRIVAL_ASC,
@@ -95,6 +99,12 @@ async def phoenix_list_otlp_spans(request: Request) -> Response:
     return page_reply(*await services.reads.run(read))
 
 
+@requires(Permission.DELETE)
+async def phoenix_delete_span(request: Request) -> Response:
+    """Not available: deletions take whole traces here, and one that could not prove what it did would be none."""
+    raise Refused(501, NO_SINGLE_SPANS)
+
+
 def read_spans(
     services: Services,
     scope: Scope,
@@ -115,8 +125,9 @@ def read_spans(
     if asked.is_empty:
         return Found(views, None)
     deadline = services.clock.monotonic_s() + services.settings.read_seconds_max
+    at_once = min(READ_AT_ONCE, limit + 1)
     while True:
-        at_once = READ_AT_ONCE if asked.rest else min(READ_AT_ONCE, limit - len(views))
+        at_once = at_once if asked.rest else min(READ_AT_ONCE, limit - len(views))
         page = reader.list_spans(scope, asked.where, window, order=order, after=after, limit=at_once)
         for row in page.rows:
             view = SpanView(row)
@@ -127,6 +138,7 @@ def read_spans(
         after = page.after
         if after is None or (not asked.rest and len(views) == limit):
             return Found(views, after)
+        at_once = min(READ_AT_ONCE, 2 * at_once)  # the next piece is larger: few of these matched
         if services.clock.monotonic_s() > deadline:
             if not views:
                 raise ReadTooSlow("No span was found in the time of one read; narrow the filter or the time window.")
@@ -183,4 +195,5 @@ def _position(cursor: str | None, sort: str, order: str) -> SpanPosition | None:
 ROUTES: Final[tuple[RestRoute, ...]] = (
     phoenix("GET", "/projects/{project}/spans/otlpv1", phoenix_list_otlp_spans),
     phoenix("GET", "/projects/{project}/spans", phoenix_list_spans),
+    phoenix("DELETE", "/spans/{span}", phoenix_delete_span),
 )

@@ -65,10 +65,11 @@ def _type_of(values: Sequence[Any], *, is_time: bool) -> dict[str, str]:
         return {"type": "boolean"}
     if kinds == {int} and all(value in _INT64 for value in values):
         return {"type": "integer"}
-    if kinds and kinds <= {int, float, type(None)} and float in kinds and all(map(_is_finite, values)):
+    if kinds & {int, float} and kinds <= {int, float, type(None)} and all(map(_is_exact, values)):
         return {"type": "number"}
     return {"type": "string"} if kinds == {str} else {"type": "any"}
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
+def _is_exact(value: float | None) -> bool:
+    """Whether a float holds the value; a missing one is not a number there."""
+    return value is None or (math.isfinite(value) and abs(value) < 2**53)
