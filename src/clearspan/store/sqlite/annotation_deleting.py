@@ -125,7 +125,7 @@ class SqliteAnnotationDeletions:
         exact: bool = False,
         preview_key: bytes | None = None,
     ) -> HideOutcome:
-        """See AnnotationDeletionStore.hide_annotations. Cost: about 20 µs each, in short transactions."""
+        """See AnnotationDeletionStore.hide_annotations. Cost: 20 to 40 µs each, in short transactions."""
         question = AnnotationQuestion(scope, query)
         call = self._annotation_caller.call
         with self._hiding_annotations:

@@ -16,7 +16,7 @@ from clearspan.store.annotations import AnnotationQuery
 from clearspan.store.port import HideOutcome, HoldRow
 from clearspan.store.sqlite import annotation_listing, holds
 
-_AMONG = "a.annotation_no IN (SELECT value FROM json_each(:numbers))"
+_AMONG = "json_each(:numbers) AS w CROSS JOIN annotation a NOT INDEXED ON a.annotation_no = w.value"
 
 
 class AnnotationQuestion(NamedTuple):
@@ -47,7 +47,7 @@ def judge(conn: apsw.Connection, question: AnnotationQuestion, lines: Sequence[P
     there = {
         number
         for (number,) in conn.execute(
-            f"SELECT a.annotation_no FROM annotation a WHERE {_AMONG} AND NOT {HIDDEN_ANNOTATION} "
+            f"SELECT a.annotation_no FROM {_AMONG} WHERE NOT {HIDDEN_ANNOTATION} "
             "AND (a.trace_pk IS NULL OR a.trace_pk NOT IN (SELECT trace_pk FROM hidden))",
             {"numbers": orjson.dumps(numbers).decode()},
         )
@@ -68,7 +68,7 @@ def judge(conn: apsw.Connection, question: AnnotationQuestion, lines: Sequence[P
 def _matching(conn: apsw.Connection, question: AnnotationQuestion, numbers: Sequence[int]) -> set[int]:
     parts, params = annotation_listing.matching(question.scope, question.query)
     found = conn.execute(
-        f"SELECT a.annotation_no FROM annotation a NOT INDEXED WHERE {_AMONG} AND {' AND '.join(parts)}",
+        f"SELECT a.annotation_no FROM {_AMONG} WHERE {' AND '.join(parts)}",
         params | {"numbers": orjson.dumps(numbers).decode()},
     )
     return {number for (number,) in found}
