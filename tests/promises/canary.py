@@ -584,6 +584,7 @@ WRITES: Final = {
         f"{act}_annotation_config": "answers with the config, or with nothing"
         for act in ("create", "update", "delete", "assign", "unassign")
     },
+    **{f"delete_{kind}_annotations": "deletes; answers with counts alone" for kind in ("span", "trace", "session")},
     "set_project_annotation_configs": "answers with the configs",
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     **{f"phoenix_{act}": "answers with the project" for act in ("update_project", "set_retention")},

@@ -278,6 +278,16 @@ def test_documents_are_annotated_by_position(wire: Wire) -> None:
     assert rows(wire, "span") == [], "not annotations of the span itself"
 
 
+def test_documents_of_langsmiths_retrievers_count(wire: Wire) -> None:
+    found = {"documents": [{"page_content": "a", "metadata": {}}, {"page_content": "b", "metadata": {}}]}
+    sent = run(1, run_type="retriever", outputs=found, end_time="2026-01-01T00:00:01Z")
+    assert wire.post("/runs", sent).status_code == 202
+    of_run = {"span_id": UUID(run_id(1)).hex}
+    for position, status in ((1, 200), (2, 422)):
+        answer = annotate(wire, "document", item("span", document_position=position, **of_run))
+        assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize(
     ("attributes", "count"),
     [

@@ -19,7 +19,6 @@ from clearspan.store.annotations import AnnotationRow
 
 Json = dict[str, Any]
 _APP: Final = "app"
-_USER_PREFIX: Final = "user_"
 
 
 class Writer(NamedTuple):
@@ -27,7 +26,7 @@ class Writer(NamedTuple):
 
     now_ns: int
     key_id: str
-    owner: str  # the user that the key acts for, else the key
+    user_id: str | None  # public id of the user that the key acts for
 
 
 class Target(NamedTuple):
@@ -62,7 +61,7 @@ def annotation_of(kind: Kind, said: Said, target: Target, writer: Writer, new_id
         created_ns=writer.now_ns,
         updated_ns=writer.now_ns,
         key_id=writer.key_id,
-        user_id=writer.owner,
+        user_id=writer.user_id,
     )
 
 
@@ -74,7 +73,7 @@ def render_annotation(kind: Kind, row: AnnotationRow) -> Json:
         "created_at": render_time(said.created_ns),
         "updated_at": render_time(said.updated_ns),
         "source": "APP" if said.source == _APP else "API",
-        "user_id": _user_gid(said.user_id),
+        "user_id": None if said.user_id is None else globalids.render(globalids.USER, said.user_id),
         "name": said.name,
         "annotator_kind": said.kind.value,
         "result": {"label": said.label, "score": said.score, "explanation": said.explanation},
@@ -92,10 +91,3 @@ def _target_id(said: Annotation) -> str | None:
             return said.session_id
         case _:
             return said.span_id
-
-
-def _user_gid(owner: str | None) -> str | None:
-    """A key that acts for nobody owns its annotations itself, and is no user."""
-    if owner is None or not owner.startswith(_USER_PREFIX):
-        return None
-    return globalids.render(globalids.USER, owner)

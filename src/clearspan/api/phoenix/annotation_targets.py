@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple, cast
 from clearspan.api.phoenix.annotation_bodies import Target
 from clearspan.api.phoenix.annotation_kinds import Kind, OfDocument, Said
 from clearspan.api.phoenix.conventions import Refused
+from clearspan.api.phoenix.span_views import SpanView
 from clearspan.api.services import Services
 from clearspan.catalog import Principal
-from clearspan.ingest.detail import decode_span
 from clearspan.model.annotation import AnnotationTarget
 from clearspan.model.ids import normalise_id
 from clearspan.model.trace import Scope, Window
@@ -142,7 +142,7 @@ def _check_positions(kind: Kind, items: Sequence[Said], spans: Mapping[str, Sequ
         if not isinstance(said, OfDocument) or sent not in spans:
             continue
         if sent not in counts:
-            counts[sent] = max(document_count(decode_span(row.detail.record).attributes) for row in spans[sent])
+            counts[sent] = max(document_count(SpanView(row).told.attributes) for row in spans[sent])
         if said.document_position >= counts[sent]:
             raise Refused(
                 422, f"Span {sent} has {counts[sent]} documents; there is none at position {said.document_position}."

@@ -7,7 +7,7 @@ has not come yet; Phoenix tries for ten minutes and then drops it without a word
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from starlette.requests import Request
@@ -67,11 +67,6 @@ class Written(NamedTuple):
     absent: list[str]  # ids, as they were sent, of targets that had to be there and are not; then nothing is stored
 
 
-def owner_of(principal: Principal) -> str:
-    """Who owns what a key writes: the user it acts for; a key that acts for nobody itself."""
-    return cast("str | None", getattr(principal, "user_id", None)) or principal.key_id
-
-
 def write_annotations(
     services: Services, principal: Principal, kind: Kind, items: Sequence[Said], *, must_exist: bool
 ) -> Written:
@@ -84,7 +79,7 @@ def write_annotations(
     """
     principal = with_new_projects(services, principal)
     now_ns = services.clock.now_ns()
-    writer = Writer(now_ns, principal.key_id, owner_of(principal))
+    writer = Writer(now_ns, principal.key_id, principal.user_id)
     places = places_of(services, principal, kind, items)
     sent = [kind.target_id(each) for each in items]
     if must_exist:

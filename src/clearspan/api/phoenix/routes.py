@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clearspan.api.auth import Permission, requires
+from clearspan.api.phoenix.annotation_delete import ROUTES as ANNOTATION_DELETE_ROUTES
 from clearspan.api.phoenix.annotations import ROUTES as ANNOTATION_ROUTES
 from clearspan.api.phoenix.configs import ROUTES as CONFIG_ROUTES
 from clearspan.api.phoenix.conventions import TAG, VERSION, VERSION_PATH, own, text_reply
@@ -32,6 +33,7 @@ async def phoenix_version(request: Request) -> Response:
 ROUTES: tuple[RestRoute, ...] = (
     RestRoute(("GET",), VERSION_PATH, phoenix_version, TAG, is_described=False),
     *ANNOTATION_ROUTES,
+    *ANNOTATION_DELETE_ROUTES,
     *CONFIG_ROUTES,
     *PROJECT_ROUTES,
     *SPAN_ROUTES,
