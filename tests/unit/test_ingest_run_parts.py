@@ -105,10 +105,14 @@ def test_a_part_with_a_wrong_length_rejects_its_run_alone() -> None:
 
 def test_a_batch_and_single_runs_are_the_same_operations() -> None:
     found = read_batch(json.dumps({"post": [{"id": A, "name": "a"}], "patch": [{"id": C_ID}, {"id": 7}, 5]}).encode())
-    assert found.operations == [RunOperation(False, A_ID, {"name": b'"a"'}), RunOperation(True, C_ID, {})]
+    assert found.operations == [
+        RunOperation(False, A_ID, {"name": b'"a"'}, {"name": "a"}),
+        RunOperation(True, C_ID, {}, {}),
+    ]
     assert [each.kind for each in found.rejections] == ["run", "run"]
-    assert read_run(b'{"id": "%s"}' % A.encode()).operations == [RunOperation(False, A_ID, {})]
-    assert read_run(b'{"error": null}', run_id=C).operations == [RunOperation(True, C_ID, {"error": b"null"})]
+    assert read_run(b'{"id": "%s"}' % A.encode()).operations == [RunOperation(False, A_ID, {}, {})]
+    alone = read_run(b'{"error": null}', run_id=C)
+    assert alone.operations == [RunOperation(True, C_ID, {"error": b"null"}, {"error": None})]
     assert read_run(b'{"id": "%s"}' % A.encode(), run_id=C).operations == []
     assert read_batch(b'{"post": null}') == read_batch(b"{}")
 
@@ -134,7 +138,31 @@ def test_attachments_inside_of_a_run() -> None:
     assert [each.kind for each in found.rejections] == ["attachment"] * 3
     assert found.operations == [RunOperation(False, A_ID, {})]
     for nothing in ("null", "{}"):
-        assert read_run(f'{{"id": "{A}", "attachments": {nothing}}}'.encode()) == read_run(f'{{"id": "{A}"}}'.encode())
+        found = read_run(f'{{"id": "{A}", "attachments": {nothing}}}'.encode())
+        assert found == ([RunOperation(False, A_ID, {})], [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("main", "field", "values"),
+    [
+        (b'{"id": "%s", "n": 1.5, "n": 2}', b'{"q": "\xc3\xbc"}', {"n": 2, "inputs": {"q": "ü"}}),
+        (b'{"id": "%s", "n": 1}', b"1e999", None),
+        (b'{"id": "%s", "n": 1e999}', b"{}", None),
+        (b'{"id": "%s", "n": "\\ud800"}', b"{}", None),
+        (b'{"id": "%s", "attach\\u006dents": {}}', b"{}", None),
+    ],
+)
+def test_values_are_those_of_the_texts_or_left_for_later(
+    main: bytes, field: bytes, values: dict[str, Any] | None
+) -> None:
+    """What cannot be decoded is still JSON, and whoever reads the values says what is wrong with it."""
+    found = read_multipart(multipart((f"post.{A}", main % A.encode()), (f"post.{A}.inputs", field)), B)
+    assert found.rejections == []
+    [operation] = found.operations
+    assert operation.values == values
+    assert operation.fields["inputs"] == field
+    if values is not None:
+        assert {name: json.loads(raw) for name, raw in operation.fields.items()} == values
 
 
 QUESTIONS = rb'["\\ud800 is text","\uD83D\uDE00","\ud800\ud83d\ude00"]'

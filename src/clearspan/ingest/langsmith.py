@@ -30,6 +30,7 @@ from clearspan.ingest.run_parts import RunOperation
 from clearspan.ingest.run_promotion import (
     KIND_OF_RUN_TYPE,
     RUN_TYPE_OF_KIND,
+    GivenTimes,
     RunPromoter,
     dotted_segment,
     dotted_uuid,
@@ -51,6 +52,9 @@ _UNPLACED: Final = "it has no trace_id, and neither the run nor its parent is kn
 _DOTTED_CHARS_MAX: Final = 64 * 1024
 _decode: Final = msgspec.json.Decoder().decode
 _IDS: Final = ("trace_id", "parent_run_id", "session_id", "reference_example_id")
+_TEXT_OR_NONE: Final = (str, type(None))  # a union would be made anew for every run
+_OBJECT_OR_NONE: Final = (dict, type(None))
+_NESTING: Final = (dict, list)
 _TEXTS: Final = ("name", "session_name", "dotted_order")
 
 
@@ -83,6 +87,7 @@ class DecodedRun(NamedTuple):
     document: RunDocument
     stored: bytes  # the document as the store keeps it
     values: Mapping[str, Any] | None  # its decoded fields, where that cost nothing
+    times: GivenTimes | None  # likewise
 
 
 class RejectedRun(NamedTuple):
@@ -117,6 +122,7 @@ class _Checked(NamedTuple):
     run_id: str
     given: dict[str, bytes]
     values: dict[str, Any]
+    times: GivenTimes
     trace_id: str | None
     parent_id: str | None
     dotted_order: str | None
@@ -168,30 +174,35 @@ def batch_runs(
     collector = Collector(project_id, limits.reasons)
     contexts: dict[int, SpanContext] = {}
     for run in runs:
-        span, context = promoter.promote(run.document, run.stored, run.values)
+        span, context = promoter.promote(run.document, run.stored, run.values, run.times)
         contexts[span.context_key] = context
         collector.add_span(run.trace_id, span, CODEC_LANGSMITH_RUN, NO_SHARED, run.stored)
     return collector.finish(contexts)
 
 
 def _fused(key: tuple[str, str], group: list[tuple[RunPart, _Checked]], places: Places) -> DecodedRun:
-    document = RunDocument([group[0][0]])
-    if len(group) > 1:
+    part, message = group[-1]
+    session_id, name = message.values.get("session_id"), message.values.get("session_name")
+    if len(group) == 1:
+        document = RunDocument([part])
+    else:
         document = fuse_documents([RunDocument([part]) for part, _ in group])
-    # Of several messages the last that says so names the project; the document's own order may only differ for a
-    # client that names two.
-    session_id = next((each.values["session_id"] for _, each in reversed(group) if each.values.get("session_id")), None)
-    name = next((each.values["session_name"] for _, each in reversed(group) if each.values.get("session_name")), None)
+        # Of several messages the last that says so names the project; the document's own order may only differ for a
+        # client that names two.
+        for _, each in reversed(group):
+            session_id = session_id or each.values.get("session_id")
+            name = name or each.values.get("session_name")
     return DecodedRun(
         run_id=key[1],
         trace_id=key[0],
-        session_id=run_uuid(session_id, "session_id") if session_id is not None else None,
-        session_name=name,
+        session_id=run_uuid(session_id, "session_id") if session_id else None,
+        session_name=name or None,
         placement=places.known.get(key[1]),
         message_count=len(group),
         document=document,
         stored=encode_document(document),
-        values=group[0][1].values if len(group) == 1 else None,
+        values=message.values if len(group) == 1 else None,
+        times=message.times if len(group) == 1 else None,
     )
 
 
@@ -202,15 +213,15 @@ def _check(operation: RunOperation, position: int, limits: IngestLimits) -> _Che
         InvalidPayload: with the reason.
     """
     given = dict(operation.fields)
-    values = _decode_fields(given)
+    values = _decode_fields(given) if operation.values is None else dict(operation.values)
     _check_limits(given, values, limits)
     run_id = run_uuid(operation.run_id, "id")
     given["id"], values["id"] = _uuid_json(run_id), run_id
     ids = {name: run_uuid(values[name], name) for name in _IDS if values.get(name)}
     for name in _TEXTS:
-        if not isinstance(values.get(name), str | None):
+        if not isinstance(values.get(name), _TEXT_OR_NONE):
             raise InvalidPayload(f"{name} is not text")
-    if not isinstance(values.get("extra"), dict | None):
+    if not isinstance(values.get("extra"), _OBJECT_OR_NONE):
         raise InvalidPayload("extra is not an object")
     run_type = values.get("run_type")
     if run_type is not None and (not isinstance(run_type, str) or run_type not in KIND_OF_RUN_TYPE):
@@ -218,28 +229,28 @@ def _check(operation: RunOperation, position: int, limits: IngestLimits) -> _Che
     dotted = values.get("dotted_order") or None
     if dotted is not None and len(dotted) > _DOTTED_CHARS_MAX:
         raise InvalidPayload(f"dotted_order has more than {_DOTTED_CHARS_MAX} characters")
-    start_ns, _ = given_times(values)
-    if start_ns is None and not operation.is_update:
+    times = given_times(values)
+    if times[0] is None and not operation.is_update:
         raise InvalidPayload("start_time is missing")
     trace_id, parent_id = ids.get("trace_id"), ids.get("parent_run_id")
     if dotted is not None and (trace_id is None or (parent_id is None and "." in dotted)):
         segments = parse_dotted_order(dotted)
         trace_id = trace_id or (segments[0].run_id if segments else None)
         parent_id = parent_id or (segments[-2].run_id if len(segments) > 1 else None)
-    return _Checked(operation.is_update, position, run_id, given, values, trace_id, parent_id, dotted)
+    return _Checked(operation.is_update, position, run_id, given, values, times, trace_id, parent_id, dotted)
 
 
 def _check_limits(given: Mapping[str, bytes], values: Mapping[str, Any], limits: IngestLimits) -> None:
     if len(given) > limits.attributes_per_span:
         raise InvalidPayload(f"more than {limits.attributes_per_span} fields")
-    for name, text in given.items():
-        if (
-            len(text) > limits.depth
-        ):  # so many brackets must be there to be nested too deep; nearly every text has fewer
-            if len(text) > limits.attribute_bytes:
-                raise InvalidPayload(f"a field of more than {limits.attribute_bytes} bytes")
-            if text.count(b"{") + text.count(b"[") > limits.depth:
-                _check_depth(values[name], limits.depth)
+    if max(map(len, given.values()), default=0) > limits.attribute_bytes:
+        raise InvalidPayload(f"a field of more than {limits.attribute_bytes} bytes")
+    for name, value in values.items():
+        if isinstance(value, _NESTING):
+            # So many brackets must be there to be nested too deep; nearly every text has fewer.
+            text = given[name]
+            if len(text) > limits.depth and text.count(b"{") + text.count(b"[") > limits.depth:
+                _check_depth(value, limits.depth)
     events = values.get("events")
     if isinstance(events, list) and len(events) > limits.events_per_span:
         raise InvalidPayload(f"more than {limits.events_per_span} events")
@@ -311,7 +322,7 @@ class Places:
             message.given["trace_id"] = _uuid_json(trace_id)
         if message.is_update or message.dotted_order is not None:
             return
-        start_ns, _ = given_times(message.values)
+        start_ns, _ = message.times
         above = self._dotted_of(message.parent_id) if message.parent_id is not None else ""
         if above is not None and start_ns is not None:
             segment = dotted_segment(start_ns, message.run_id)

@@ -54,6 +54,7 @@ _SMALL_FIELDS: Final = (
     "extra", "reference_example_id",
 )  # fmt: skip
 _LARGE_FIELDS: Final = {"outputs": (b"usage", b'"model'), "events": (b'"new_token"',)}  # and what tells in them
+_SCALARS: Final = (str, int, float)  # a union would be made anew for every run
 _PICO_MAX: Final = 2**63 - 1
 _DOTTED_TIME: Final = re.compile(r"(\d{8}T\d{6})(\d{1,9})Z")
 _ERROR_CLASS: Final = re.compile(r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*)[(:]")
@@ -79,6 +80,8 @@ class Usage(NamedTuple):
 
 
 NO_USAGE: Final = Usage()
+GivenTimes = tuple[int | None, int | None]
+"""Start and end of a run in Unix ns, as it states them."""
 
 
 def promote_run(document: bytes, prices: PriceBook | None = None) -> tuple[Span, SpanContext]:
@@ -106,7 +109,11 @@ class RunPromoter:
         self._contexts: dict[tuple[Any, ...], tuple[SpanContext, int]] = {}
 
     def promote(
-        self, document: RunDocument, stored: bytes, values: Mapping[str, Any] | None = None
+        self,
+        document: RunDocument,
+        stored: bytes,
+        values: Mapping[str, Any] | None = None,
+        times: GivenTimes | None = None,
     ) -> tuple[Span, SpanContext]:
         """As `promote_run`, with the document decoded already.
 
@@ -114,6 +121,7 @@ class RunPromoter:
             stored: its stored form.
             values: the decoded fields of its view, if the caller has them; only `_SMALL_FIELDS` and `_LARGE_FIELDS` are
             read.
+            times: what `given_times` says of it, if the caller has asked.
         """
         view = run_view(document)
         if values is None:
@@ -121,7 +129,7 @@ class RunPromoter:
         metadata, invocation = _extra(values)
         run_type = values.get("run_type")
         usage, response_model = _usage(values.get("outputs"), metadata, is_call=run_type in _CALLS)
-        start_ns, end_ns = _times(values, document)
+        start_ns, end_ns = _times(given_times(values) if times is None else times, document)
         status, error_class, fingerprint = _outcome(values)
         model = _text(metadata.get("ls_model_name")) or _text(invocation.get("model") or invocation.get("model_name"))
         provider = _text(metadata.get("ls_provider"))
@@ -273,7 +281,7 @@ def _dotted_ns(text: str) -> int | None:
     return ns if ns >= 0 else None
 
 
-def given_times(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def given_times(values: Mapping[str, Any]) -> GivenTimes:
     """Start and end as the run states them, in Unix ns; the start else from its dotted order.
 
     Args:
@@ -303,9 +311,9 @@ def run_status(values: Mapping[str, Any]) -> str:
     return "ok" if values.get("end_time") not in (None, "") else "pending"
 
 
-def _times(values: Mapping[str, Any], document: RunDocument) -> tuple[int, int]:
+def _times(times: GivenTimes, document: RunDocument) -> tuple[int, int]:
     """Start and end; an update that came alone may state neither, and then the receipt stands for the start."""
-    start_ns, end_ns = given_times(values)
+    start_ns, end_ns = times
     if start_ns is None:
         start_ns = end_ns if end_ns is not None else min(part.at for part in document.parts)
     return start_ns, max(start_ns, end_ns or 0)
@@ -437,6 +445,6 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     """A scalar as text within TEXT_CHARS_MAX; None for nothing, "" and objects."""
-    if not isinstance(value, str | int | float) or value == "":
+    if not isinstance(value, _SCALARS) or value == "":
         return None
     return scalar_text(value)[:_TEXT_MAX]

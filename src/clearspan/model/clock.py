@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -52,6 +52,9 @@ class SystemIds:
         return f"{prefix}_{os.urandom(16).hex()}"
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def datetime_from_ns(ns: int) -> datetime:
     """Unix nanoseconds → aware UTC datetime, cut to whole microseconds."""
     seconds, rest = divmod(ns, 1_000_000_000)
@@ -61,5 +64,5 @@ def datetime_from_ns(ns: int) -> datetime:
 def ns_from_datetime(at: datetime) -> int:
     """Aware or naive datetime → Unix nanoseconds; a naive one is read as UTC. Exact to the microsecond."""
     aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    delta = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = aware - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000

@@ -71,7 +71,7 @@ def decode_with(
     decoded = decode_runs(messages, source, find)
     here = {run.run_id for run in decoded.runs}
     wanted |= {run_id for run_id in more if run_id not in here}
-    named = {run.trace_id for run in decoded.runs if _session_of(run) != Session()}
+    named = {run.trace_id for run in decoded.runs if _names_project(run)}
     for run in decoded.runs:
         if run.trace_id not in named:
             wanted |= {run.run_id, run.trace_id}
@@ -80,20 +80,25 @@ def decode_with(
 
 def sessions_of(runs: Iterable[DecodedRun]) -> dict[str, Session]:
     """Trace id → the project that some run of the request names for it."""
-    return {run.trace_id: _session_of(run) for run in runs if _session_of(run) != Session()}
+    return {run.trace_id: _session_of(run) for run in runs if _names_project(run)}
 
 
 def project_of(run: DecodedRun, projects: Projects, sessions: dict[str, Session], known: Known) -> int:
     """The project of one run: what it names, else what its trace's other runs name, else where it or its trace is
     stored, else the default. Raises as Projects.of."""
     session = _session_of(run)
-    if session == Session():
+    if not _names_project(run):
         session = sessions.get(run.trace_id, session)
-    if session == Session():
+        if session != Session():
+            return projects.of(session)
         for place in (known.get(run.run_id), known.get(run.trace_id)):
             if place is not None and place.project_id is not None:
                 return place.project_id
     return projects.of(session)
+
+
+def _names_project(run: DecodedRun) -> bool:
+    return run.session_id is not None or run.session_name is not None
 
 
 def _session_of(run: DecodedRun) -> Session:
