@@ -18,7 +18,8 @@ from clearspan.store.sqlite.open import DATABASE
 from clearspan.testing.needles import scan_folder, scan_values
 from clearspan.testing.wire import Wire, open_wire
 
-from .canary import CANARIES, WRITES, Planted, ask, late_span, plant, read_routes, text_fields_without_needle
+from .canary import CANARIES, WRITES, ask, late_span, read_routes, text_fields_without_needle
+from .planting import Planted, plant
 from .plugin import PromiseFixture
 from .table import Counter
 

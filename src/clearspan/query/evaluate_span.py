@@ -87,6 +87,7 @@ def _of_annotation(annotation: Annotation) -> Mapping[str, Held]:
         "annotation_score": annotation.score,
         "annotation_label": annotation.label,
         "annotation_source": annotation.source,
+        "annotation_target": annotation.target.value,
     }
 
 

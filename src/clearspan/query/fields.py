@@ -230,6 +230,7 @@ SPAN_FIELDS: tuple[Field, ...] = (
     _entry(Collection.ANNOTATIONS, "annotation_score", _T.SECONDS, "a.score"),
     _entry(Collection.ANNOTATIONS, "annotation_label", _T.TEXT, "a.label"),
     _entry(Collection.ANNOTATIONS, "annotation_source", _T.TEXT, "a.source", nullable=False),
+    _entry(Collection.ANNOTATIONS, "annotation_target", _T.TEXT, "a.target", nullable=False),
     _entry(Collection.INPUTS, "input_key", _T.TEXT, "(e.value ->> 0)", nullable=False, payload=True),
     _entry(Collection.INPUTS, "input_value", _T.METADATA, "(e.value ->> 1)", nullable=False, payload=True),
     _entry(Collection.OUTPUTS, "output_key", _T.TEXT, "(e.value ->> 0)", nullable=False, payload=True),

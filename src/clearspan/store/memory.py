@@ -25,14 +25,14 @@ from clearspan.store.annotations import (
     AnnotationWrite,
 )
 from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
-from clearspan.store.memory_deleting import DeletingMemory
+from clearspan.store.memory_sessions import SessionMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.tombstone import tombstone_key
 
 
-class MemoryStore(DeletingMemory, AttachmentMemory):
+class MemoryStore(SessionMemory, AttachmentMemory):
     """TraceWriter, TraceReader and DeletionStore in one; safe to call from many threads."""
 
     def __init__(self, tombstone_secret: bytes, prices: PriceBook | None = None) -> None:

@@ -19,7 +19,9 @@ from clearspan.api.phoenix.keys import ROUTES as KEY_ROUTES
 from clearspan.api.phoenix.projects import ROUTES as PROJECT_ROUTES
 from clearspan.api.phoenix.span_bodies import ROUTES as SPAN_BODY_ROUTES
 from clearspan.api.phoenix.span_query import ROUTES as SPAN_QUERY_ROUTES
+from clearspan.api.phoenix.sessions import ROUTES as SESSION_ROUTES
 from clearspan.api.phoenix.spans import ROUTES as SPAN_ROUTES
+from clearspan.api.phoenix.traces import ROUTES as TRACE_ROUTES
 from clearspan.api.phoenix.users import ROUTES as USER_ROUTES
 from clearspan.api.routing import RestRoute, add_rest_routes, spellings
 
@@ -36,9 +38,11 @@ ROUTES: tuple[RestRoute, ...] = (
     *ANNOTATION_DELETE_ROUTES,
     *CONFIG_ROUTES,
     *PROJECT_ROUTES,
+    *SESSION_ROUTES,
     *SPAN_ROUTES,
     *SPAN_BODY_ROUTES,
     *SPAN_QUERY_ROUTES,
+    *TRACE_ROUTES,
     *USER_ROUTES,
     *KEY_ROUTES,
 )  # fmt: skip

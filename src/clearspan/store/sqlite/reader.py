@@ -34,7 +34,7 @@ from clearspan.store.sqlite.rows import (
     span_of,
     trace_row,
 )
-from clearspan.store.sqlite.span_finding import SpanFinding
+from clearspan.store.sqlite.session_listing import SessionListing
 from clearspan.store.sqlite.span_listing import SpanListing
 
 READ_S_MAX = 20.0
@@ -50,8 +50,11 @@ class _Reading:
         self.deadline = math.inf
 
 
-class SqliteReader(SpanFinding):
-    """port.TraceReader and spans.SpanReader over traces.db; safe for many threads, each with its own connection."""
+class SqliteReader(SessionListing):
+    """port.TraceReader, spans.SpanReader and sessions.SessionReader over traces.db.
+
+    Safe for many threads, each with its own connection.
+    """
 
     def __init__(self, open_connection: Callable[[], apsw.Connection], *, seconds_max: float = READ_S_MAX) -> None:
         """
