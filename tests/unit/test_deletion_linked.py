@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import orjson
 import pytest
 
 from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.linked import Copies, copies_not_covered, copies_taken, find_copies, widened
+from clearspan.deletion.linked import KEYS, Copies, copies_not_covered, copies_taken, find_copies, widened
 from clearspan.deletion.plan import parse_private
 from clearspan.deletion.policy import Policy
 from clearspan.deletion.preview import parse_kept, render_kept
@@ -20,15 +21,18 @@ from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.deletion.result import render_message, render_message_for_one
 from clearspan.deletion.state import DeletionState
 from clearspan.model.errors import Conflict, NotPermitted, Unguarded
+from clearspan.model.runs import run_id_of, spellings_of
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition
 from clearspan.query.fields import METADATA
 from clearspan.query.operators import Operator
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import PlannedTrace
+from clearspan.store.sqlite import linking
 from clearspan.testing.build import SECOND_NS, T0_NS, make_batch, make_span, with_metadata
 from clearspan.testing.catalog import FakeCatalog
 from clearspan.testing.deletions import ANNA, BERT, DAY, World, by_filter, by_ids, hold_on, open_world
+from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, visible
 
 A, B = "a" * 32, "b" * 32
@@ -252,3 +256,54 @@ def test_a_metadata_filter_keeps_to_its_own_matches(world: World) -> None:
     assert (result.hidden, result.copies) == (2, 1)
     assert left(world) == {"a", "b", "3", "4"}
     assert isinstance(by_ids(A).selection, ByIds)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_from_the_runs_and_from_the_links_the_same_is_found(tmp_path: Path, seed: int) -> None:
+    """Ids of every kind (own, of the root, UUIDv8, UUIDv5), in every spelling, with names of nothing among them."""
+    rng = random.Random(seed)
+    store, memory = open_local_store(tmp_path, TOMBSTONE_SECRET), MemoryStore(TOMBSTONE_SECRET)
+    with contextlib.closing(store):
+        ids = [*[f"{rng.getrandbits(128):032x}" for _ in range(20)], *[f"trace {n}" for n in range(5)]]
+        spans = {each: [_span_id(rng, each) for _ in range(rng.randint(1, 3))] for each in ids}
+        names = [run_id_of(each, own, at == 0) for each in ids for at, own in enumerate(spans[each])]
+        names += [*ids[:20], f"{rng.getrandbits(128):032x}"]
+        for each in ids:
+            pairs = {}
+            for key in rng.sample([*KEYS, "other"], rng.randint(0, 2)):
+                pairs[key] = rng.choice([*spellings_of(rng.choice(names)), "no id", "A" * 31 + "b"])
+            context = with_metadata(pairs)
+            made = [make_span(own, start_s=at, context=context) for at, own in enumerate(spans[each])]
+            batch = make_batch(each, made, project_id=rng.choice([APP, EVALUATORS, OTHER]))
+            store.writer.write_now([batch], received_ns=T0_NS)
+            memory.write([batch], received_ns=T0_NS)
+        planned = store.deletions.plan(EVERYWHERE, None, Window(), received_before_ns=2**63 - 1, limit=99)
+        again = {(each.project_id, each.trace_id): each.trace_pk for each in _all(memory)}
+        for size in (1, 3, 12):
+            pks = [each.trace_pk for each in rng.sample(planned, size)]
+            with store.reader.snapshot() as conn:
+                used = linking.uses(conn, EVERYWHERE, KEYS)
+                from_links = linking.from_links(conn, used, pks, linking.measure(conn, pks).projects)
+                assert from_links == linking.from_runs(conn, used, pks)
+            chosen = store.deletions.naming(EVERYWHERE, pks, KEYS, limit=99)
+            assert {each.trace_pk for each in chosen} == from_links
+            plain = [again[each.project_id, each.trace_id] for each in planned if each.trace_pk in pks]
+            expected = memory.naming(EVERYWHERE, plain, KEYS, limit=99)
+            assert {each.trace_id for each in chosen} == {each.trace_id for each in expected}
+
+
+def _span_id(rng: random.Random, trace_id: str) -> str:
+    own = f"{rng.getrandbits(128):032x}"
+    return rng.choice([own, own[:16], f"span {own[:4]}", trace_id])
+
+
+def _all(store: MemoryStore) -> list[PlannedTrace]:
+    return store.plan(EVERYWHERE, None, Window(), received_before_ns=2**63 - 1, limit=99)
+
+
+def test_a_name_in_capitals_is_understood(world: World) -> None:
+    write(world.store, "5" * 32, project_id=EVALUATORS)
+    span = make_span("6" * 32, context=with_metadata({"target_run_id": str(UUID("ab" * 16)).upper()}))
+    write(world.store, "ab" * 16)
+    world.store.write([make_batch("6" * 32, [span], project_id=EVALUATORS)], received_ns=T0_NS)
+    assert world.deleter().delete(in_reach(by_ids("ab" * 16))).copies == 1

@@ -64,9 +64,17 @@ def run_ids_of_trace(trace_id: str, span_ids: Iterable[str], root_span_id: str |
     return found | {trace_id} if _HEX32.fullmatch(trace_id) else found
 
 
-def spellings_of(run_id: str) -> tuple[str, str]:
-    """How a run id of 32 hex digits stands in metadata: as it is, and as the UUID with dashes that SDKs write."""
-    return run_id, str(uuid.UUID(hex=run_id))
+def spellings_of(run_id: str) -> tuple[str, ...]:
+    """How a run id of 32 hex digits stands in metadata: as it is, as the UUID with dashes that SDKs write, and both in
+    capitals."""
+    dashed = f"{run_id[:8]}-{run_id[8:12]}-{run_id[12:16]}-{run_id[16:20]}-{run_id[20:]}"
+    return run_id, dashed, run_id.upper(), dashed.upper()
+
+
+def run_id_spelt(text: str) -> str | None:
+    """The run id of which a text is one of the spellings; None: of none."""
+    run_id = text.replace("-", "").lower()
+    return run_id if _HEX32.fullmatch(run_id) and text in spellings_of(run_id) else None
 
 
 def derived_from(run_id: str) -> Derived | None:

@@ -226,7 +226,7 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
 
     def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         """The not hidden traces within scope, other than those given, that name a run (model.runs) of one of those
-        traces in their metadata, under one of those keys: 32 hex digits in lower case, or the UUID with dashes.
+        traces in their metadata, under one of those keys: 32 hex digits or the UUID with dashes, small or capital.
 
         At most `limit` + 1, sorted by trace_pk. Cost: next to nothing where no project uses the keys.
         """

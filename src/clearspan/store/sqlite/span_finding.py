@@ -20,9 +20,10 @@ from clearspan.store.sqlite import attachments
 from clearspan.store.sqlite.attachments import VISIBLE, visible_params
 from clearspan.store.sqlite.rows import SPAN_COLUMNS, TRACE_COLUMNS, block_range, context_of, span_of, trace_row
 
-_Place = tuple[int, str]  # trace_pk, span_id
+Place = tuple[int, str]  # trace_pk, span_id
 
-_NOT_HEX32: Final = "(length({0}) <> 32 OR {0} GLOB '*[^0-9a-f]*')"
+NOT_HEX32: Final = "(length({0}) <> 32 OR {0} GLOB '*[^0-9a-f]*')"
+"""Whether a column, put in by `format`, holds something else than 32 hex digits."""
 _IN_PROJECTS: Final = "t.project_id IN (SELECT value FROM json_each(?))"
 
 BUCKET_ID_CHARS: Final = 16
@@ -47,10 +48,10 @@ _BY_OWN_ID: Final = (
 # Where spans can be that have a UUIDv5: each statement is tried only if those before it have not found every id.
 _HASHED: Final = (
     "SELECT t.trace_pk, t.trace_id, t.root_span_id, s.span_id FROM trace t INDEXED BY trace_by_id "
-    f"CROSS JOIN span s USING (trace_pk) WHERE {_IN_PROJECTS} AND {_NOT_HEX32.format('t.trace_id')}",
+    f"CROSS JOIN span s USING (trace_pk) WHERE {_IN_PROJECTS} AND {NOT_HEX32.format('t.trace_id')}",
     "SELECT t.trace_pk, t.trace_id, t.root_span_id, s.span_id FROM span s INDEXED BY span_by_id "
     f"CROSS JOIN trace t USING (trace_pk) WHERE {_IN_PROJECTS} AND length(s.span_id) <> 16 "
-    f"AND {_NOT_HEX32.format('s.span_id')}",
+    f"AND {NOT_HEX32.format('s.span_id')}",
     "SELECT t.trace_pk, t.trace_id, t.root_span_id, s.span_id FROM trace t INDEXED BY trace_by_id "
     f"CROSS JOIN span s USING (trace_pk) WHERE {_IN_PROJECTS} AND length(s.span_id) = 16 "
     "AND s.span_id GLOB '*[^0-9a-f]*'",
@@ -98,10 +99,10 @@ class SpanFinding:
             yield data
 
 
-def _places(conn: apsw.Connection, scope: Scope, wanted: set[str], check: Callable[[], None]) -> list[_Place]:
+def _places(conn: apsw.Connection, scope: Scope, wanted: set[str], check: Callable[[], None]) -> list[Place]:
     """Where the spans of those run ids are, visible or not."""
     ids, projects = orjson.dumps(sorted(wanted)).decode(), orjson.dumps(scope.project_ids).decode()
-    found: dict[_Place, str] = {
+    found: dict[Place, str] = {
         (trace_pk, span_id): span_id for trace_pk, span_id in conn.execute(_BY_OWN_ID, (ids, projects))
     }
     for trace_pk, span_id, trace_id in conn.execute(
@@ -112,7 +113,7 @@ def _places(conn: apsw.Connection, scope: Scope, wanted: set[str], check: Callab
         if run_id_of(trace_id, span_id, True) == trace_id:
             found[trace_pk, span_id] = trace_id
     for run_id in wanted:
-        found |= dict.fromkeys(_derived(conn, projects, run_id), run_id)
+        found |= dict.fromkeys(derived_places(conn, projects, run_id), run_id)
     missing = {run_id for run_id in wanted - set(found.values()) if may_be_hashed(run_id)}
     for sql in _HASHED:
         if not missing:
@@ -127,13 +128,13 @@ def _places(conn: apsw.Connection, scope: Scope, wanted: set[str], check: Callab
     return list(found)
 
 
-def places_by_own_id(conn: apsw.Connection, project_ids: Iterable[int], span_ids: Iterable[str]) -> list[_Place]:
+def places_by_own_id(conn: apsw.Connection, project_ids: Iterable[int], span_ids: Iterable[str]) -> list[Place]:
     """Where the spans of these projects are that are called so themselves, visible or not: (trace_pk, span_id).
 
     Cost: see find_spans; 10 µs for each id that is not 16 characters long.
     """
     wanted, projects = sorted(set(span_ids)), orjson.dumps(list(project_ids)).decode()
-    found: list[_Place] = []
+    found: list[Place] = []
     for sql, ids in (
         (_IN_BUCKETS, [each for each in wanted if len(each) == BUCKET_ID_CHARS]),
         (_BY_OWN_ID, [each for each in wanted if len(each) != BUCKET_ID_CHARS]),
@@ -143,8 +144,8 @@ def places_by_own_id(conn: apsw.Connection, project_ids: Iterable[int], span_ids
     return found
 
 
-def _derived(conn: apsw.Connection, projects: str, run_id: str) -> list[_Place]:
-    """The spans that a UUIDv8 of ours was worked out from."""
+def derived_places(conn: apsw.Connection, projects: str, run_id: str) -> list[Place]:
+    """The spans that a UUIDv8 of ours was worked out from, visible or not; `projects` is a JSON list."""
     derived = derived_from(run_id)
     if derived is None:
         return []
@@ -159,7 +160,7 @@ def _derived(conn: apsw.Connection, projects: str, run_id: str) -> list[_Place]:
     ]
 
 
-def _rows(conn: apsw.Connection, places: Sequence[_Place], scope: Scope) -> list[SpanRow]:
+def _rows(conn: apsw.Connection, places: Sequence[Place], scope: Scope) -> list[SpanRow]:
     """The visible ones of those spans with their records, by (trace_pk, span_id); each block is read once."""
     traces: dict[int, Any] = {}
     by_block: dict[int, list[tuple[int, list[Any]]]] = defaultdict(list)
