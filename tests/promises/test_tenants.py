@@ -118,8 +118,10 @@ def test_a_tenant_neither_sees_nor_moves_anothers_deletions_and_holds(wire: Wire
     entries = ours.send("GET", "/v1/ledger/entries?limit=200").json()["data"]
     seqs = [each["seq"] for each in entries if each["entry"] and each["entry"]["deletion_id"] in made.values()]
     bodies = {"/v1/tombstones/lift": {"trace_id": f"{SHARED_ID}-0", "reason": "mine"}}
+    phoenix = build_routes(wire.services).state.phoenix_paths
     for method, path, _ in closed_routes(wire):
-        if not path.startswith("/v1/") or ("{" not in path and path.rstrip("/") not in bodies):
+        # Phoenix's part of /v1 has its own words for what is not there, and tests of its own for this.
+        if not path.startswith("/v1/") or path in phoenix or ("{" not in path and path.rstrip("/") not in bodies):
             continue
         for deletion_id in (made["deletion_id"], made["child_id"]):
             address = filled(path, deletion_id=deletion_id, hold_id=made["hold_id"], seq=seqs[-1])
