@@ -47,6 +47,7 @@ DETAILS_MAX: Final = 100
 """A body of 100,000 wrong items is not answered with as many complaints."""
 
 INVALID_TOKEN: Final = "Invalid token"
+METHOD_NOT_ALLOWED: Final = "Method Not Allowed"
 VIEWERS: Final = "Viewers cannot perform this action."
 ADMINS_ONLY: Final = "Only admin or system users can perform this action."
 WRITE_SCOPES: Final = frozenset(KeyScope) - {KeyScope.READ}
@@ -307,6 +308,8 @@ def phoenix_failure(request: Request, failure: Failure) -> Response:
     text = failure.message
     if status == 401:
         text = INVALID_TOKEN
+    elif status == 405:
+        text = METHOD_NOT_ALLOWED
     elif failure.code == "not_permitted":
         text = _not_permitted(request, text)
     return text_reply(status, text, failure.headers)

@@ -76,6 +76,11 @@ def payload_of(text: str, *kinds: str) -> str | None:
     return found[1] if found is not None and found[0] in kinds else None
 
 
+def is_of(text: str, kind: str) -> bool:
+    """Whether a text is a GlobalID of that type, be it one that this server could have made or not."""
+    return payload_of(text, kind) is not None
+
+
 def row_of(text: str, *kinds: str) -> int | None:
     """The number in a GlobalID of one of these types; None for any other text."""
     return _number(payload_of(text, *kinds))

@@ -17,9 +17,9 @@ from clearspan.api.phoenix.configs import ROUTES as CONFIG_ROUTES
 from clearspan.api.phoenix.conventions import TAG, VERSION, VERSION_PATH, own, text_reply
 from clearspan.api.phoenix.keys import ROUTES as KEY_ROUTES
 from clearspan.api.phoenix.projects import ROUTES as PROJECT_ROUTES
+from clearspan.api.phoenix.sessions import ROUTES as SESSION_ROUTES
 from clearspan.api.phoenix.span_bodies import ROUTES as SPAN_BODY_ROUTES
 from clearspan.api.phoenix.span_query import ROUTES as SPAN_QUERY_ROUTES
-from clearspan.api.phoenix.sessions import ROUTES as SESSION_ROUTES
 from clearspan.api.phoenix.spans import ROUTES as SPAN_ROUTES
 from clearspan.api.phoenix.traces import ROUTES as TRACE_ROUTES
 from clearspan.api.phoenix.users import ROUTES as USER_ROUTES

@@ -28,7 +28,7 @@ from clearspan.api.phoenix.conventions import (
     render_time,
 )
 from clearspan.api.phoenix.cursors import parse_cursor, render_cursor
-from clearspan.api.phoenix.globalids import SessionRef, project_gid, session_gid, session_of, trace_gid
+from clearspan.api.phoenix.globalids import SESSION, SessionRef, is_of, project_gid, session_gid, session_of, trace_gid
 from clearspan.api.phoenix.naming import find_project, scope_of, with_new_projects
 from clearspan.api.phoenix.projects import deletion_headers
 from clearspan.api.phoenix.session_filters import named_sessions, parse_session_filter, session_matches, sum_of
@@ -107,7 +107,7 @@ async def phoenix_read_session(request: Request) -> Response:
     named: str = request.path_params["session"]
     found = await services.reads.run(_find, services, principal, [named])
     if not found.rows:
-        raise Refused(404, f"Session with {'session_id' if session_of(named) is None else 'ID'} {named} not found")
+        raise Refused(404, f"Session with {'ID' if is_of(named, SESSION) else 'session_id'} {named} not found")
     return data_reply(render_session(max(found.rows, key=lambda row: (row.end_ns, row.first_pk))))
 
 
@@ -199,7 +199,7 @@ async def phoenix_delete_session(request: Request) -> Response:
     named: str = request.path_params["session"]
     found = await services.reads.run(_find, services, principal, [named])
     if not found.rows:
-        raise Refused(404, f"Session with {'session_id' if session_of(named) is None else 'ID'} '{named}' not found")
+        raise Refused(404, f"Session with {'ID' if is_of(named, SESSION) else 'session_id'} '{named}' not found")
     _refuse_ambiguous(found, [named])
     [result] = await _delete(request, found, refuse_held=True)
     return no_content(deletion_headers(result))

@@ -24,7 +24,7 @@ from clearspan.api.phoenix.conventions import (
     render_time,
 )
 from clearspan.api.phoenix.cursors import parse_cursor, render_cursor
-from clearspan.api.phoenix.globalids import project_gid, session_of, span_gid, trace_gid, trace_of
+from clearspan.api.phoenix.globalids import TRACE, is_of, project_gid, session_of, span_gid, trace_gid, trace_of
 from clearspan.api.phoenix.naming import find_project, scope_of, with_new_projects
 from clearspan.api.phoenix.projects import DIALECT, REASON_CHARS_MAX, REASON_HEADER, deletion_headers
 from clearspan.api.phoenix.span_views import SpanView
@@ -225,7 +225,7 @@ async def phoenix_delete_trace(request: Request) -> Response:
     services, principal = services_of(request), principal_of(request)
     named: str = request.path_params["trace"]
     ref = trace_of(named)
-    missing = f"Trace with {'relay ID' if ref is not None else 'trace_id'} '{named}' not found"
+    missing = f"Trace with {'relay ID' if is_of(named, TRACE) else 'trace_id'} '{named}' not found"
 
     def find() -> tuple[Principal, Scope]:
         asker = with_new_projects(services, principal)
