@@ -174,9 +174,8 @@ def test_metadata_names_the_project_before_the_resource(wire: Wire) -> None:
     names = {each.name for each in wire.catalog.projects(wire.catalog.first_org.id)}
     assert names == {"default", "by resource", "by header"}
     mine = wire.catalog.create_project(wire.catalog.first_org.id, "mine")
-    code, said, _ = refusal(
-        wire, traces(wire, 3, project="other"), key=wire.key(KeyScope.INGEST, project_ids=[mine.id])
-    )
+    bound = wire.key(KeyScope.INGEST, project_ids=[mine.id])
+    code, said, _ = refusal(wire, traces(wire, 3), key=bound, metadata=[("x-project-name", "other")])
     assert (code, said) == ("PERMISSION_DENIED", "This API key is bound to other projects.")
 
 

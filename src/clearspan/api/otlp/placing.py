@@ -48,12 +48,19 @@ def unplaced(principal: Principal) -> Origin:
 def by_header_or_resource(services: Services, principal: Principal, wire: Wire, header: str | None) -> Decode:
     """As Phoenix places spans: by the header, else `openinference.project.name` of the resource, else the default.
 
-    What names no project goes to the key's own, as ever.
+    What names no project goes to the key's own, as ever; so does what a resource names and a bound key may not write
+    to: instrumentation sets that name by itself, while whoever bound the key chose. A header is chosen by the sender,
+    and refused.
     """
     projects = Projects(services, principal)
 
     def place(key: ProjectKey) -> int:
-        return principal.project_for_write() if key == UNNAMED else projects.of(Session(*key))
+        if key == UNNAMED:
+            return principal.project_for_write()
+        try:
+            return projects.of(Session(*key))
+        except NotPermitted:
+            return principal.project_for_write()
 
     if not header:
         return by_project(wire, OPENINFERENCE, place)
