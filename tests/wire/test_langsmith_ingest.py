@@ -46,6 +46,13 @@ def test_recorded_runs_are_whole_in_the_project_they_name(wire: Wire, folder: st
     assert sum(each["span_count"] for each in found) == 9
 
 
+@pytest.mark.parametrize("empty", [{}, [], "", 0, False, None])
+def test_ids_that_are_nothing_cost_no_batch(wire: Wire, empty: Any) -> None:
+    nothing = {name: empty for name in ("reference_example_id", "session_id", "parent_run_id")}
+    answer = wire.post("/runs/batch", {"post": [run(1), run(2, **nothing)], "patch": [run(2, **nothing)]})
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+
+
 def test_a_bad_run_costs_itself_and_is_named(wire: Wire) -> None:
     body = {"post": [run(1), run(2, run_type="agent"), run(3, start_time="never"), {"id": "x"}, run(4)]}
     answer = wire.post("/runs/batch", body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langsmith_requests import multipart, run, run_id
 
 from clearspan.testing.wire import Wire
@@ -22,3 +23,36 @@ def test_feedback_comes_with_runs_or_before_them(wire: Wire) -> None:
     assert [(each["kind"], each["id"]) for each in answer.json()["rejected"]] == [("feedback", run_id(103))]
     only, headers = multipart(said(4, 1, key=""))
     assert wire.post("/runs/multipart", only, headers=headers).status_code == 422
+
+
+DEEP = b'{"a":' * 300 + b"1" + b"}" * 300
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        b'"created_at": 1.7e15',  # microseconds, where milliseconds are meant
+        b'"created_at": -9007199254740000',
+        b'"feedback_source": {"type": ["api"]}',
+        b'"feedback_source": {"metadata": %b}' % DEEP,
+        b'"extra": %b' % DEEP,
+        b'"value": 1e999',
+        b'"correction": {"a": 1e999}',
+    ],
+)
+def test_bad_feedback_costs_itself_alone(wire: Wire, fault: bytes) -> None:
+    base = b'{"id": "%b", "run_id": "%b", "key": "k"' % (run_id(101).encode(), run_id(1).encode())
+    bad = base + b", " + fault + b"}"
+    good = {"id": run_id(102), "run_id": run_id(1), "key": "k"}
+    parts = (f"post.{run_id(1)}", run(1)), (f"feedback.{run_id(101)}", bad), (f"feedback.{run_id(102)}", good)
+    body, headers = multipart(*parts)
+    answer = wire.post("/runs/multipart", body, headers=headers)
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["feedback_accepted"]) == (202, 1, 1)
+    assert [each["id"] for each in answer.json()["rejected"]] == [run_id(101)]
+    assert wire.post("/feedback", bad).status_code == 422
+    change = wire.send("PATCH", f"/feedback/{run_id(102)}", b"{" + fault + b"}")
+    assert change.status_code in (200, 422), "what it changes is refused, the rest is passed over"
+
+
+def test_numbers_too_long_to_be_any_are_refused(wire: Wire) -> None:
+    assert wire.get(f"/feedback?offset={'0' * 20}{'9' * 30}").status_code == 422

@@ -197,7 +197,7 @@ class RunPromoter:
             key_id,
             key_environment,
             bytes(view.get("tags", _NULL)),
-            values.get("reference_example_id"),
+            bytes(view.get("reference_example_id", _NULL)),
             bytes(view.get("extra", _NULL)),
         )
         found = self._contexts.get(parts)

@@ -34,6 +34,7 @@ _KEPT: Final = (
     "feedback_config", "feedback_group_id", "comparative_experiment_id", "error", "extra", "extend_trace_retention",
     "start_time",
 )  # fmt: skip
+_CHANGED: Final = ("feedback_config", "error", "extra")
 _ABSENT: Final = msgspec.Raw(b"null")
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -74,7 +75,8 @@ def read_feedback(body: bytes, writer: Writer) -> Feedback:
     if ids["run_id"] is None and ids["trace_id"] is None and ids["session_id"] is None:
         raise InvalidInput("Feedback must name a run_id, a trace_id or a session_id.", fields=("run_id",))
     source = _object(said, "feedback_source") or {}
-    kind = SOURCES.get(source.get("type", "api"))
+    source_type = source.get("type", "api")
+    kind = SOURCES.get(source_type) if isinstance(source_type, str) else None
     if kind is None:
         raise InvalidInput(f"feedback_source.type must be one of {', '.join(SOURCES)}.", fields=("feedback_source",))
     metadata = _object(source, "metadata")
@@ -96,10 +98,10 @@ def read_feedback(body: bytes, writer: Writer) -> Feedback:
         score=score,
         explanation=_comment(said),
         value=value,
-        correction=_json(raw.get("correction", _ABSENT)),
-        metadata=orjson.dumps(metadata) if metadata else None,
-        source=source.get("type", "api"),
-        extra=_dump(extra),
+        correction=_json(raw.get("correction", _ABSENT), "correction"),
+        metadata=_dump(metadata, "feedback_source"),
+        source=source_type,
+        extra=_dump(extra, *_KEPT),
         created_ns=_time(said, "created_at", writer.now_ns),
         updated_ns=_time(said, "modified_at", writer.now_ns),
         key_id=writer.key_id,
@@ -121,8 +123,9 @@ def read_change(body: bytes, writer: Writer) -> AnnotationChange:
     if "comment" in raw:
         fields["explanation"] = _comment({"comment": _plain(raw["comment"], "comment")})
     if "correction" in raw:
-        fields["correction"] = _json(raw["correction"])
-    extra |= {name: _plain(raw[name], name) for name in ("feedback_config", "error", "extra") if name in raw}
+        fields["correction"] = _json(raw["correction"], "correction")
+    extra |= {name: _plain(raw[name], name) for name in _CHANGED if name in raw}
+    _dump(extra, *_CHANGED)
     return AnnotationChange(fields, extra, writer.now_ns, writer.key_id, writer.user_id)
 
 
@@ -185,16 +188,16 @@ def _plain(text: msgspec.Raw, name: str) -> Any:
         raise InvalidInput(f"{name} is not valid JSON.", fields=(name,)) from None
 
 
-def _json(text: msgspec.Raw) -> bytes | None:
+def _json(text: msgspec.Raw, name: str) -> bytes | None:
     """The bytes of a JSON value as they were sent; None for null."""
     sent = bytes(text)
-    orjson.loads(sent)
+    _plain(text, name)
     return None if sent == b"null" else sent
 
 
 def _value(text: msgspec.Raw) -> tuple[bytes | None, str | None]:
     """(value, label)."""
-    sent = _json(text)
+    sent = _json(text, "value")
     plain = None if sent is None else orjson.loads(sent)
     return sent, plain if isinstance(plain, str) else None
 
@@ -242,5 +245,9 @@ def _without(source: Json, *names: str) -> Json:
     return {name: value for name, value in source.items() if name not in names}
 
 
-def _dump(extra: Mapping[str, object]) -> bytes | None:
-    return orjson.dumps(extra) if extra else None
+def _dump(said: Mapping[str, object] | None, *names: str) -> bytes | None:
+    """As JSON. What can be read can be nested too deep to be written."""
+    try:
+        return orjson.dumps(said) if said else None
+    except TypeError:
+        raise InvalidInput(f"{', '.join(names)}: nested too deep.", fields=names) from None

@@ -21,6 +21,7 @@ _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 _MS_NS: Final = 1_000_000
 _NUMBER_MAX: Final = 2**53
+_NS_MAX: Final = 2**63 - 1  # what the stores keep a time in
 
 
 def uuid_text(hex32: str) -> str:
@@ -71,7 +72,7 @@ def read_switch(query: QueryParams, name: str, default: bool = False) -> bool:
 def read_count(query: QueryParams, name: str, default: int, *, least: int = 0, most: int = _NUMBER_MAX) -> int:
     """A whole number of a query between two bounds. Raises InvalidInput."""
     text = query.get(name) or str(default)
-    if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+    if not (text.isascii() and text.isdigit()) or len(text) > 20 or not least <= int(text) <= most:
         raise InvalidInput(f"{name} must be a whole number from {least} to {most}.", fields=(name,))
     return int(text)
 
@@ -117,7 +118,7 @@ def optional_time(body: Mapping[str, Any], name: str) -> int | None:
     value = body.get(name)
     if value is None or value == "":
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NUMBER_MAX:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) * _MS_NS < _NS_MAX:
         return round(value * _MS_NS)
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be a time.", fields=(name,))
