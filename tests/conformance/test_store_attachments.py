@@ -124,6 +124,16 @@ def test_in_another_project_it_waits_on(stores: Stores) -> None:
     assert listed(stores) == {}
 
 
+def test_what_waits_in_a_project_goes_with_it(stores: Stores) -> None:
+    files = [IMAGE._replace(name=f"{number}") for number in range(25)]
+    write(stores, attachment_batch("", *files), attachment_batch("", IMAGE, project_id=2))
+    assert stores.annotating.purge_project_annotations(1) == 25
+    assert stores.annotating.purge_project_annotations(1) == 0
+    write(stores, *a_trace(), *run_batches(create(2, trace=2), project_id=2))
+    assert listed(stores) == {}
+    assert listed(stores, Scope((2,))) == {run_id(2): [info(IMAGE)]}
+
+
 def test_an_update_leaves_them(stores: Stores) -> None:
     write(stores, *a_trace(), attachment_batch("", *ALL))
     write(stores, *run_batches(update(2, trace=1), at_s=1))

@@ -11,8 +11,8 @@ import pytest
 import zstandard
 from langsmith_requests import FOLDERS, ROOTS, exchanges, multipart, replay, rows, run, run_id, stored
 
-from clearspan.api.limits import RequestTimeout
 from clearspan.api.langsmith.paths import OTEL_PATHS
+from clearspan.api.limits import RequestTimeout
 from clearspan.catalog import KeyScope
 from clearspan.model.trace import Scope
 from clearspan.testing.wire import Wire

@@ -58,7 +58,7 @@ EXEMPT: Final = {
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "purge_batch": "rows removed per target",
     "attachment_waiting": "files whose runs have not come, so nobody knows the trace: stored with the run, dropped "
-    "if it is refused, removed after a day",
+    "if it is refused, removed after a day, or with their project",
     "trace_count": "numbers of visible traces an hour; a row that has come down to 0 is removed",
     "text_erase": "trace_pks; a row goes with the trace's last sealed bits",
     "text_segment": "numbers of segments of the text index",

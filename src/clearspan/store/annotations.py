@@ -140,7 +140,8 @@ class AnnotationWriter(Protocol):
         ...
 
     def purge_project_annotations(self, project_id: int) -> int:
-        """Remove what was said of a project that is gone, and what waits in it: everything that no trace takes with it.
+        """Remove what was said of a project that is gone, and what waits in it, files too: everything that no trace
+        takes with it.
 
         Returns:
             How many were removed.

@@ -116,7 +116,8 @@ class MemoryStore(SessionMemory, AttachmentMemory):
 
     def purge_project_annotations(self, project_id: int) -> int:
         with self._lock:
-            return self._annotations.purge_of_project(project_id)
+            files = self._waiting.projects.pop(project_id, {})
+            return self._annotations.purge_of_project(project_id) + len(files)
 
     def widen_waiting(self, project_ids: Sequence[int]) -> int:
         with self._lock:

@@ -9,7 +9,7 @@ import apsw
 
 from clearspan.model.trace import Scope
 from clearspan.store.annotations import AnnotationChange, AnnotationOutcome, AnnotationRow, AnnotationWrite
-from clearspan.store.sqlite import annotating
+from clearspan.store.sqlite import annotating, attachments
 
 if TYPE_CHECKING:
     from clearspan.store.sqlite.writer import Writer
@@ -49,6 +49,7 @@ class AnnotationCalls:
         """See AnnotationWriter.purge_project_annotations."""
         with self.conn:
             gone = annotating.purge_of_project(self.conn, project_id)
+            gone += attachments.drop_of_project(self.conn, project_id)
         self._owes_empty_log = self._owes_empty_log or gone > 0
         return gone
 

@@ -28,6 +28,8 @@ VISIBLE: Final = (
 )
 """Of `trace t`; its parameters are `visible_params`."""
 
+_DROPPED_AT_ONCE: Final = 10
+
 
 def visible_params(scope: Scope) -> tuple[Any, ...]:
     """The parameters of VISIBLE."""
@@ -154,6 +156,16 @@ def drop_waiting(conn: apsw.Connection, project_id: int, span_ids: Iterable[str]
         "DELETE FROM attachment_waiting WHERE project_id = ? AND span_id = ?",
         [(project_id, span_id) for span_id in filter(is_run_id, span_ids)],
     )
+
+
+def drop_of_project(conn: apsw.Connection, project_id: int) -> int:
+    """Remove the next of what waits in a project that is gone; how many, 0 when none is left."""
+    conn.execute(
+        "DELETE FROM attachment_waiting WHERE waiting_no IN "
+        "(SELECT waiting_no FROM attachment_waiting WHERE project_id = ? LIMIT ?)",
+        (project_id, _DROPPED_AT_ONCE),
+    )
+    return conn.changes()
 
 
 def sweep(conn: apsw.Connection, now_ns: int) -> int:
