@@ -51,6 +51,9 @@ FILLED = {
         "frame": [6, ["call", "turn"], "context.span_id"],
         "roots_frame": 3,
         "asked": [["llm.model_name", "name"], ["gpt-4o-mini"], 3],
+        "exploded": [["context.span_id", "document_position"], ["rain"] * 3],
+        "joined": ["context.trace_id", ["rain"] * 3],
+        "renamed": [["title"], True],
         "absent": 404,
     },
     "projects": {
@@ -74,6 +77,11 @@ FILLED = {
     },
 }
 READ = {
+    "async": [2, 2, 2, 3, 2],
+    "helpers": {
+        "documents": [["weather?"] * 2, ["rain", "sun"], [0.5, 1.5]],
+        "questions": [["question 0"], ["answer 0"], ["rain\n\nsun"]],
+    },
     "traces": {
         "all": [2, 1, 0],
         "oldest": [0, 1],

@@ -3,14 +3,16 @@
 Environment: PHOENIX_COLLECTOR_ENDPOINT, PHOENIX_API_KEY; PROJECT. Prints what each method told, as JSON.
 """
 
+import asyncio
 import json
 import os
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pandas
-from phoenix.client import Client
+from phoenix.client import AsyncClient, Client
 from phoenix.client.exceptions import SpanCreationError
+from phoenix.client.helpers.spans import get_input_output_context, get_retrieved_documents
 from phoenix.client.types.spans import SpanQuery
 
 PROJECT = os.environ["PROJECT"]
@@ -105,7 +107,19 @@ def span_calls():
         query=SpanQuery().where("span_kind == 'LLM'").select("name", "llm.model_name"),
         project_identifier=PROJECT,
     )
+
+    def frame_of(query):
+        return client.spans.get_spans_dataframe(query=query, project_identifier=PROJECT)
+
+    documents = frame_of(SpanQuery().explode("retrieval.documents", content="document.content"))
+    joined = frame_of(SpanQuery().concat("retrieval.documents", text="document.content").with_index("trace_id"))
+    renamed = frame_of(
+        SpanQuery().where("parent_id is None").select("name").rename(name="title").with_index("trace_id")
+    )
     return {
+        "exploded": [list(documents.index.names), sorted(documents["content"])],
+        "joined": [joined.index.name, sorted(joined["text"])],
+        "renamed": [list(renamed.columns), sorted(renamed.index) == TRACES],
         "logged": [logged, framed, duplicate],
         "all": names(),
         "two": len(client.spans.get_spans(project_identifier=PROJECT, limit=2)),
@@ -122,6 +136,41 @@ def span_calls():
         "asked": [sorted(asked.columns), sorted(set(asked["llm.model_name"])), len(asked)],
         "absent": status_of(client.spans.get_spans, project_identifier="no-such"),
     }
+
+
+def helper_calls():
+    """The client's helpers for judging retrieval, on a project of their own."""
+    trace_id, project = format(0xF0, "032x"), f"{PROJECT}-rag"
+    root, retriever = span(0, is_call=False), span(0, is_call=True)
+    for each, number in ((root, 0xF1), (retriever, 0xF2)):
+        each["context"] = {"trace_id": trace_id, "span_id": format(number, "016x")}
+    documents = {
+        f"retrieval.documents.{n}.document.{name}": value
+        for n, text in enumerate(("rain", "sun"))
+        for name, value in (("content", text), ("score", 0.5 + n))
+    }
+    retriever |= {"name": "search", "span_kind": "RETRIEVER", "parent_id": root["context"]["span_id"]}
+    retriever["attributes"] = {"input.value": "weather?", **documents}
+    del root["attributes"]["session.id"]
+    client.spans.log_spans(project_identifier=project, spans=[root, retriever])
+    found = get_retrieved_documents(client, project_identifier=project)
+    asked = get_input_output_context(client, project_identifier=project)
+    return {
+        "documents": [found["input"].tolist(), found["document"].tolist(), found["document_score"].tolist()],
+        "questions": [asked["input"].tolist(), asked["output"].tolist(), asked["context"].tolist()],
+    }
+
+
+async def asked_together():
+    """The asynchronous client, many calls at once."""
+    client = AsyncClient(base_url=os.environ["PHOENIX_COLLECTOR_ENDPOINT"], api_key=os.environ["PHOENIX_API_KEY"])
+    found = await asyncio.gather(
+        *(client.spans.get_spans(project_identifier=PROJECT, trace_ids=[each]) for each in TRACES),
+        client.traces.get_traces(project_identifier=PROJECT),
+        client.sessions.list(project_name=PROJECT),
+        client.projects.list(),
+    )
+    return [len(each) for each in found[:-1]]
 
 
 def annotation(target, value, name, **rest):
@@ -236,6 +285,11 @@ def session_calls():
 if os.environ["PART"] == "fill":
     seen = {"spans": span_calls(), "projects": project_calls(), "annotations": annotation_calls(), "traces": TRACES}
 else:
-    seen = {"traces": trace_calls(), "sessions": session_calls()}
+    seen = {
+        "async": asyncio.run(asked_together()),
+        "helpers": helper_calls(),
+        "traces": trace_calls(),
+        "sessions": session_calls(),
+    }
     seen["deleting_one_span"] = status_of(client.spans.delete, span_identifier=CALLS[0])
 print(json.dumps(seen))
