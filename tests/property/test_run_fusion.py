@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clearspan.ingest.run_document import (
@@ -85,6 +85,13 @@ def test_a_part_sent_again_later_changes_nothing(given_parts: list[RunPart]) -> 
 
 @settings(max_examples=EXAMPLES)
 @given(many)
+@example(
+    [
+        part_of("create", {"extra": {"metadata": {"p": 1}}}, 0),
+        part_of("create", {"extra": {"metadata": 0}}, 1),
+        part_of("update", {"extra": {"metadata": {}}}, 0),
+    ]
+)
 def test_the_view_is_that_of_the_rules(given_parts: list[RunPart]) -> None:
     assert run_values(fused(document(each) for each in given_parts)) == told(given_parts)
 

@@ -353,6 +353,9 @@ def downgrade(data: Path) -> None:
     for table in ("run_share", "annotation_config_project", "annotation_config"):
         conn.execute(f"DROP TABLE {table}")
     conn.execute("DROP INDEX project_uuid")
+    conn.execute("DROP INDEX app_user_email")
+    conn.execute("ALTER TABLE app_user DROP COLUMN email")
+    conn.execute("ALTER TABLE api_key DROP COLUMN description")
     for (column,) in conn.execute("SELECT name FROM pragma_table_info('project') WHERE cid > 4").fetchall():
         conn.execute(f"ALTER TABLE project DROP COLUMN {column}")
     for table in ("receipt", "tree_head", "ledger_node", "signing_key"):

@@ -240,7 +240,7 @@ def test_tenants_and_bounds_keep_sessions_apart(wire: Wire) -> None:
 def test_figures_are_those_of_the_session(wire: Wire) -> None:
     made = make(wire, "chat")
     call = {"log_type": "chat", "prompt_tokens": 3, "completion_tokens": 4, "cost": 0.25, "model": "m"}
-    root = wire.span("t1", ago_s=20)
+    root = wire.span("t1", ago_s=20, prompt_tokens=3, completion_tokens=4)  # repeats what its child used
     fill(wire, "chat", root, wire.span("t1", "c1", ago_s=19, span_parent_id="t1-root", **call))
     fill(wire, "chat", wire.span("t2", ago_s=10, status_code=500, error_message="x"))
     wire.ingest(wire.span("elsewhere", ago_s=1))

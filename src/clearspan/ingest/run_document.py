@@ -211,6 +211,8 @@ def _left_over(older: RawFields, newer: RawFields, joined: frozenset[str]) -> Ra
         old_text, new_text = bytes(raw), bytes(over)
         if new_text == b"null" and old_text != b"null":
             kept[name] = raw
+        elif name in joined and new_text[:1] == b"{" != old_text[:1]:
+            kept[name] = raw  # what it replaced may not come through to the newer object
         elif name in joined and old_text != new_text and old_text[:1] == b"{" == new_text[:1]:
             inner = _decode_fields(raw)
             rest = _left_over(inner, _decode_fields(over), _JOINED if name == "extra" else frozenset())

@@ -6,7 +6,7 @@ disk: "durable" means as long as the object lives, which lets a test drop and re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.annotation import Annotation
@@ -144,14 +144,14 @@ class MemoryStore(SessionMemory, AttachmentMemory):
     def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
         with self._lock:
             found = [trace.summary for trace in self._matching(scope, where, window)]
-        tokens = [each.total_tokens for each in found if each.total_tokens is not None]
-        costs = [each.cost_pico for each in found if each.cost_pico is not None]
         return TraceSums(
             traces=len(found),
             error_count=sum(each.error_count for each in found),
             duration_ns=sum(each.duration_ns for each in found),
-            total_tokens=sum(tokens) if tokens else None,
-            cost_pico=sum(costs) if costs else None,
+            prompt_tokens=_sum_known(each.prompt_tokens for each in found),
+            completion_tokens=_sum_known(each.completion_tokens for each in found),
+            total_tokens=_sum_known(each.total_tokens for each in found),
+            cost_pico=_sum_known(each.cost_pico for each in found),
         )
 
     def get_trace(self, scope: Scope, trace_id: str) -> TraceDetail | None:
@@ -212,3 +212,8 @@ class MemoryStore(SessionMemory, AttachmentMemory):
     def _told(self) -> list[tuple[Trace, list[Annotation]]]:
         """Every visible trace with its annotations."""
         return [(each, self._said_of(pk)) for pk, each in self._traces.items() if self._is_visible(pk)]
+
+
+def _sum_known(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -71,6 +71,8 @@ class TraceSums(NamedTuple):
     traces: int
     error_count: int
     duration_ns: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     total_tokens: int | None
     cost_pico: int | None
 

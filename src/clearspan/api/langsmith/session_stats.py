@@ -25,7 +25,8 @@ _RUN_TARGETS: Final = (AnnotationTarget.SPAN, AnnotationTarget.TRACE)
 def session_stats(services: Services, principal: Principal, project: Project, since_ns: int | None = None) -> Json:
     """Figures of one session. Blocks; cost: two reads over the project's spans, one over its feedback.
 
-    `run_count`, latencies and error rate are of root runs, as clients show them; tokens and costs are of all runs.
+    `run_count`, latencies and error rate are of root runs, as clients show them; tokens and costs are the sums of the
+    traces, which count once what a run repeats of the runs below it.
 
     Args:
         since_ns: only runs that started then or later, and feedback given then or later.
@@ -33,7 +34,7 @@ def session_stats(services: Services, principal: Principal, project: Project, si
     scope, window = principal.scope_for_read()._replace(project_ids=(project.id,)), Window(since_ns)
     spans = cast(SpanReader, services.reader)
     roots = spans.span_stats(scope, make_condition("is_root", IS_ROOT, Operator.EQUALS, [True]), window)
-    every = spans.span_stats(scope, None, window)
+    every = services.reader.sum_traces(scope, None, window)
     cost = None if every.cost_pico is None else f"{Decimal(every.cost_pico).scaleb(-12):f}"
     return {
         "run_count": roots.count,

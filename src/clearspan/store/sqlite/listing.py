@@ -186,7 +186,9 @@ class Listing:
     def sums(self) -> TraceSums:
         """Sums over all matches."""
         # In two parts each: SQLite's sum of integers fails beyond 64 bits, and two large costs are enough for that.
-        columns = ("t.error_count", "t.duration_ns", "t.total_tokens", "t.cost_pico")
+        columns = (
+            "t.error_count", "t.duration_ns", "t.prompt_tokens", "t.completion_tokens", "t.total_tokens", "t.cost_pico",
+        )  # fmt: skip
         terms = ", ".join(f"sum({name} / {MILLION}), sum({name} % {MILLION})" for name in columns)
         traces = 0
         sums: list[int | None] = [None] * len(columns)
@@ -199,8 +201,8 @@ class Listing:
             for at, (high, low) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
                 if high is not None:
                     sums[at] = (sums[at] or 0) + high * MILLION + low
-        errors, duration_ns, tokens, cost_pico = sums
-        return TraceSums(traces, errors or 0, duration_ns or 0, tokens, cost_pico)
+        errors, duration_ns, *tokens_and_cost = sums
+        return TraceSums(traces, errors or 0, duration_ns or 0, *tokens_and_cost)
 
     def rows(self, columns: str, extra: str, params: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """`columns` of every match that also meets the condition `extra`, in no order."""

@@ -153,7 +153,7 @@ class SqliteReader(SessionListing):
 
     def sum_traces(self, scope: Scope, where: Expr | None, window: Window) -> TraceSums:
         if not scope.project_ids:
-            return TraceSums(0, 0, 0, None, None)
+            return TraceSums(0, 0, 0, None, None, None, None)
         with self._listing(scope, where, window, unlimited=True) as (listing, _, _):
             return listing.sums()
 
