@@ -233,7 +233,9 @@ def masked(value: Any, name: str = "") -> Any:
         # An attribute's key is none that opens anything.
         return {key: each if "value" in value and key == "key" else masked(each, key) for key, each in value.items()}
     if isinstance(value, list):
-        return [masked(each, name) for each in value]
+        told = [masked(each, name) for each in value]
+        # OTLP gives the order of attributes no meaning.
+        return sorted(told, key=lambda each: str(each["key"])) if name == "attributes" else told
     if name in MASKED and isinstance(value, str):
         return f"({name})"
     return NOTE.sub(r"\1", value) if isinstance(value, str) else value
