@@ -140,3 +140,10 @@ def test_the_boundary_is_read_from_the_header() -> None:
     ):
         with pytest.raises(InvalidPayload):
             boundary_of(wrong)
+
+
+@pytest.mark.parametrize("names", [b"name*=a; name*0=b", b"name*" + b"0" * 5000 + b"=a"])
+def test_continuations_that_do_not_fit_cost_one_part(names: bytes) -> None:
+    bad = b"Content-Disposition: form-data; " + names + b"\r\n\r\n{}"
+    found = split_multipart(body(part("a", b"1"), bad, part("b", b"2")), B)
+    assert [(each.name, each.fault) for each in found] == [("a", None), ("", "it has no name"), ("b", None)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from langsmith_requests import ROOTS, multipart, rows, run, run_id
+from native import hold
 
 from clearspan.api.langsmith.attachments import AttachmentLink, attachment_url, open_token, sign
+from clearspan.catalog import KeyScope
 from clearspan.testing.wire import Wire
 
 DATA = bytes(range(256)) * 9000  # more than two pieces
@@ -43,6 +45,17 @@ def test_a_link_ends(wire: Wire) -> None:
 def test_a_link_to_a_deleted_trace_answers_404_at_once(wire: Wire) -> None:
     url = upload(wire)
     assert wire.send("DELETE", f"/api/traces/{run_id(1).replace('-', '')}/").status_code == 200
+    assert wire.get(url, key=None).status_code == 404
+
+
+def test_a_link_ends_with_its_project_whatever_holds_keep(wire: Wire) -> None:
+    url = upload(wire)
+    (found,) = rows(wire, run_id(1))
+    [project] = [each for each in wire.get("/sessions").json() if each["name"] != "default"]
+    wire.ingest(wire.span("free"), key=wire.key(KeyScope.INGEST, project_ids=[found.trace.project_id]))
+    hold(wire, trace_ids=[found.trace.summary.trace_id])
+    answer = wire.send("DELETE", f"/sessions/{project['id']}")
+    assert (answer.status_code, answer.json()["held_count"]) == (202, 1)
     assert wire.get(url, key=None).status_code == 404
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langsmith_requests import multipart, run, run_id
 
+from clearspan.model.errors import ReadTooSlow
 from clearspan.testing.wire import Wire
 
 
@@ -56,3 +57,15 @@ def test_bad_feedback_costs_itself_alone(wire: Wire, fault: bytes) -> None:
 
 def test_numbers_too_long_to_be_any_are_refused(wire: Wire) -> None:
     assert wire.get(f"/feedback?offset={'0' * 20}{'9' * 30}").status_code == 422
+
+
+def test_a_write_whose_look_up_is_too_slow_is_to_be_sent_again(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any) -> None:
+        raise ReadTooSlow
+
+    monkeypatch.setattr(wire.services.reader, "find_spans", slow)
+    update = {"id": run_id(1), "outputs": {"a": 1}}
+    feedback = {"id": run_id(101), "run_id": run_id(1), "key": "k"}
+    for path, body in (("/runs/batch", {"patch": [update]}), ("/feedback", feedback)):
+        answer = wire.post(path, body)
+        assert (answer.status_code, "retry-after" in answer.headers) == (503, True), "clients drop what gets a 400"

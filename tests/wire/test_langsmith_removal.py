@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ from native import hold, until
 from clearspan.catalog import KeyPolicy, KeyScope, Project
 from clearspan.catalog.projects import ProjectState
 from clearspan.deletion.projects import WATCHED_S
-from clearspan.testing.wire import Wire
+from clearspan.testing.wire import Wire, open_wire
 
 
 @pytest.fixture
@@ -102,6 +104,30 @@ def test_several_sessions_go_together_or_none(wire: Wire, chat: Project) -> None
     assert [each["deleted_count"] for each in answer.json()["sessions"]] == [2, 0]
     assert len(answer.headers["clearspan-deletion-id"].split(", ")) == 2
     assert listed(wire) == ["default"]
+
+
+def test_one_that_holds_keep_does_not_hide_what_became_of_the_others(wire: Wire, chat: Project) -> None:
+    other = wire.post("/sessions", {"name": "other"}).json()["id"]
+    hold(wire, trace_ids=["t1", "t2"])
+    answer = wire.send("DELETE", f"/sessions?session_ids={other}&session_ids={chat.uuid}")
+    assert answer.status_code == 202
+    assert answer.json()["message"].startswith("1 of 2 sessions deleted")
+    done, kept = answer.json()["sessions"]
+    assert (done["state"], answer.headers["clearspan-deletion-id"]) == ("verified", done["deletion_id"])
+    assert kept["error"] == "held"
+    assert listed(wire) == ["chat", "default"]
+
+
+def test_what_is_only_hidden_is_not_told_as_deleted(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        wire = open_wire(stack, tmp_path / "data", "memory", delete_wait_s=0.0)
+        wire.ingest(wire.span("t1"), wire.span("t2"))
+        [session] = wire.get("/sessions").json()
+        answer = wire.send("DELETE", f"/sessions?session_ids={session['id']}")
+    [told] = answer.json()["sessions"]
+    is_erased = told["state"] == "verified"  # it may be that quick
+    assert (told["deleted_count"], told["hidden_count"]) == (2 if is_erased else 0, 2)
+    assert answer.json()["message"].startswith("1 sessions" if is_erased else "0 of 1 sessions")
 
 
 def test_what_is_held_keeps_the_session_till_it_goes(wire: Wire, chat: Project) -> None:

@@ -36,6 +36,11 @@ class ProjectCatalog:
         with self._database.read() as db:
             return projects.find_uuid(db, org_id, uuid)
 
+    def is_live(self, project_id: int) -> bool:
+        """Whether there is such a project, in any organisation, and nobody is removing it."""
+        with self._database.read() as db:
+            return projects.is_live(db, project_id)
+
     def create_project(
         self, org_id: int, name: str, *, uuid: str | None = None, settings: ProjectSettings = NO_SETTINGS
     ) -> Project:

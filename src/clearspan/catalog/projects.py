@@ -151,6 +151,11 @@ def find_uuid(db: Connection, org_id: int, uuid: str) -> Project | None:
     return _find(db, project.c.org_id == org_id, project.c.uuid == uuid, project.c.state == ProjectState.LIVE)
 
 
+def is_live(db: Connection, project_id: int) -> bool:
+    """Whether there is such a project, and nobody is removing it."""
+    return _find(db, project.c.id == project_id, project.c.state == ProjectState.LIVE) is not None
+
+
 def update_project(
     db: Connection, clock: Clock, org_id: int, project_id: int, *, name: str | None, settings: ProjectSettings
 ) -> Project:

@@ -53,7 +53,7 @@ def boundary_of(content_type: str) -> bytes:
     header = _header(content_type)
     if header.get_content_type() != "multipart/form-data":
         raise InvalidPayload("Content-Type must be multipart/form-data.")
-    boundary = header.get_param("boundary")
+    boundary = _parameter(header, "boundary")
     if not isinstance(boundary, str) or not 0 < len(boundary) <= _BOUNDARY_CHARS_MAX:
         raise InvalidPayload("Content-Type names no boundary.")
     return boundary.encode("latin-1", "replace")
@@ -135,9 +135,9 @@ def _read_head(head: bytes) -> tuple[str, str, int | None, str | None]:
     for line in lines:
         key, _, value = line.partition(":")
         fields.setdefault(key.strip().lower(), value.strip())
-    name = _header(fields.get("content-disposition", "")).get_param("name")
+    name = _parameter(_header(fields.get("content-disposition", "")), "name")
     kind = fields.get("content-type", "")
-    told = (fields.get("content-length"), _header(kind).get_param("length"))
+    told = (fields.get("content-length"), _parameter(_header(kind), "length"))
     lengths = {text for text in told if isinstance(text, str)}
     size: int | None = None
     fault = None
@@ -158,6 +158,13 @@ def _header(value: str) -> Message:
     message = Message()
     message["content-type"] = value
     return message
+
+
+def _parameter(header: Message, name: str) -> object:
+    try:
+        return header.get_param(name)
+    except (TypeError, ValueError):  # of continuations (RFC 2231) that do not fit together
+        return None
 
 
 def _delimited(body: bytes, end: int, delimiter: bytes) -> int | None:

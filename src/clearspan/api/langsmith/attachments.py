@@ -2,7 +2,7 @@
 
 LangSmith's clients fetch every attachment of a run they read, and send no key with it. A link names the project, the
 run and the file, and its signature covers all of it; the store is asked on each use, so a link to a trace that was
-hidden since answers 404 at once.
+hidden since, or to a project that is being removed, answers 404 at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clearspan.api.routing import RestRoute
 from clearspan.api.services import Services, services_of
 from clearspan.model.errors import NotFound, NotPermitted
 from clearspan.model.trace import Scope
-from clearspan.store.spans import SpanReader
+from clearspan.store.spans import AttachmentInfo, SpanReader
 
 PATH: Final = "/attachments"
 _MAC_BYTES: Final = 32
@@ -86,9 +86,7 @@ async def read_attachment(request: Request) -> Response:
         raise NotFound("There is no such attachment.")
     if services.clock.now_ns() >= link.expires_s * _NS_PER_S:
         raise NotPermitted("This link has expired; read the run again for a new one.")
-    reader = cast(SpanReader, services.reader)
-    scope = Scope((link.project_id,), link.environment)
-    found = await services.reads.run(reader.read_attachment, scope, link.trace_id, link.span_id, link.name)
+    found = await services.reads.run(_find, services, link)
     if found is None:
         raise NotFound("There is no such attachment.")
     info, pieces = found
@@ -103,6 +101,13 @@ async def read_attachment(request: Request) -> Response:
     }
     media_type = info.mime_type if info.mime_type.isascii() and info.mime_type.isprintable() else _PLAIN
     return StreamingResponse(_stream(services, first, pieces), headers=headers, media_type=media_type)
+
+
+def _find(services: Services, link: AttachmentLink) -> tuple[AttachmentInfo, Iterator[bytes]] | None:
+    if not services.catalog.is_live(link.project_id):  # what holds keep of it no read shows
+        return None
+    scope = Scope((link.project_id,), link.environment)
+    return cast(SpanReader, services.reader).read_attachment(scope, link.trace_id, link.span_id, link.name)
 
 
 async def _stream(services: Services, first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

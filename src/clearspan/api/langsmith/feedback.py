@@ -22,6 +22,7 @@ from clearspan.api.langsmith.feedback_convert import (
 )
 from clearspan.api.langsmith.inputs import Json, path_uuid, query_time, read_count, read_switch, read_uuids
 from clearspan.api.langsmith.paths import classic
+from clearspan.api.langsmith.placing import look_up
 from clearspan.api.limits import read_body
 from clearspan.api.routing import RestRoute
 from clearspan.api.services import Services, services_of
@@ -75,7 +76,7 @@ async def feedback_write(
             read.append(read_feedback(body, writer))
         except ClearspanError as error:
             read.append(error)
-    return await services.reads.run(_write, services, principal, read, must_exist)
+    return await look_up(services, _write, services, principal, read, must_exist)
 
 
 def _write(

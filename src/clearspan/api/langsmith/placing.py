@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -20,9 +20,11 @@ from clearspan.ingest.langsmith import (
 )
 from clearspan.ingest.payload import CODEC_LANGSMITH_RUN, decode_record
 from clearspan.ingest.run_parts import RunOperation
+from clearspan.model.errors import Overloaded, ReadTooSlow
 from clearspan.model.runs import run_id_of
 from clearspan.store.spans import SpanReader, SpanRow
 
+T = TypeVar("T")
 Known = dict[str, Placement | None]
 """Run id → where that run is stored; None: nowhere."""
 
@@ -105,10 +107,21 @@ def _session_of(run: DecodedRun) -> Session:
     return Session(run.session_id, run.session_name)
 
 
+async def look_up(services: Services, find: Callable[..., T], *args: Any) -> T:
+    """A read that a write needs, in a reader's thread: what is not there may take a while not to find.
+
+    Raises:
+        Overloaded: it took too long. Clients send again what gets a 503, and drop for good what gets the 400 of a read.
+    """
+    try:
+        return await services.reads.run(find, *args)
+    except ReadTooSlow as error:
+        raise Overloaded("Finding what this belongs to took too long; send it again.") from error
+
+
 async def _find(services: Services, principal: Principal, run_ids: set[str]) -> Known:
-    # In a reader's thread: what is not there may take a while not to find.
     reader = cast(SpanReader, services.reader)
-    rows = await services.reads.run(reader.find_spans, principal.scope_for_read(), sorted(run_ids))
+    rows = await look_up(services, reader.find_spans, principal.scope_for_read(), sorted(run_ids))
     found: Known = dict.fromkeys(run_ids)
     for row in rows:
         trace_id, span_id = row.trace.summary.trace_id, row.detail.span.span_id

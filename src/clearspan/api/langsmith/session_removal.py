@@ -16,7 +16,7 @@ from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal, Project
 from clearspan.deletion.projects import RemovalRequest
 from clearspan.deletion.result import DeletionResult, render_message
-from clearspan.model.errors import InvalidInput, NotPermitted
+from clearspan.model.errors import ClearspanError, InvalidInput, NotPermitted
 
 DIALECT: Final = "langsmith"
 REASON_HEADER: Final = "Clearspan-Reason"
@@ -33,24 +33,45 @@ async def delete_session(request: Request) -> Response:
     services, principal = services_of(request), principal_of(request)
     uuid = path_uuid(request, "session_id")
     project = await services.reads.run(find_session, services, principal, uuid)
-    result = await _remove(request, services, principal, project)
-    return _answer(_told(project, result), [result])
+    result = await _remove(request, services, principal, project, services.settings.delete_wait_s)
+    return _answer(_told(project, result), [result], is_done=_is_done(result))
 
 
 @requires(Permission.DELETE)
 async def delete_sessions(request: Request) -> Response:
-    """The same for several sessions, one after the other. With an unknown id among them nothing is removed."""
+    """The same for several sessions, one after the other. With an unknown id among them nothing is removed. One that
+    cannot be removed, for holds or by the key's policy, keeps nobody from learning what became of the others."""
     services, principal = services_of(request), principal_of(request)
     uuids = list(dict.fromkeys(read_uuids(request.query_params, "session_ids")))
     if not 1 <= len(uuids) <= AT_ONCE_MAX:
         raise InvalidInput(f"session_ids takes 1 to {AT_ONCE_MAX} ids; nothing was deleted.", fields=("session_ids",))
     found = [await services.reads.run(find_session, services, principal, uuid) for uuid in uuids]
-    results = [await _remove(request, services, principal, project) for project in found]
-    told = [_told(project, result) for project, result in zip(found, results, strict=True)]
-    return _answer({"message": f"{len(told)} sessions deleted", "sessions": told}, results)
+    results: list[DeletionResult] = []
+    told: list[Json] = []
+    refusals: list[ClearspanError] = []
+    deadline_s = services.clock.monotonic_s() + services.settings.delete_wait_s
+    for project in found:
+        try:
+            left_s = max(0.0, deadline_s - services.clock.monotonic_s())
+            result = await _remove(request, services, principal, project, left_s)
+        except ClearspanError as error:
+            refusals.append(error)
+            told.append({"id": uuid_text(project.uuid), "message": error.message, "error": error.code})
+        else:
+            results.append(result)
+            told.append(_told(project, result))
+    if not results:
+        raise refusals[0]
+    erased = sum(map(_is_done, results))
+    message = f"{erased} sessions deleted"
+    if erased < len(told):
+        message = f"{erased} of {len(told)} sessions deleted; `sessions` says of each what became of it"
+    return _answer({"message": message, "sessions": told}, results, is_done=erased == len(told))
 
 
-async def _remove(request: Request, services: Services, principal: Principal, project: Project) -> DeletionResult:
+async def _remove(
+    request: Request, services: Services, principal: Principal, project: Project, wait_s: float
+) -> DeletionResult:
     if principal.environment is not None:
         raise NotPermitted("This API key is limited to an environment: a session may hold others; nothing was deleted.")
     asked = RemovalRequest(
@@ -61,25 +82,29 @@ async def _remove(request: Request, services: Services, principal: Principal, pr
         policy=policy_of(principal),
         reach=principal.scope_for_read(),
     )
-    return await services.deletes.run(services.removal.remove, project, asked, wait_s=services.settings.delete_wait_s)
+    return await services.deletes.run(services.removal.remove, project, asked, wait_s=wait_s)
 
 
 def _told(project: Project, result: DeletionResult) -> Json:
     return {
         "id": uuid_text(project.uuid),
         "message": render_message(result),
-        "deleted_count": result.hidden,
+        "deleted_count": result.hidden if result.is_erased else 0,
+        "hidden_count": result.hidden,
         "held_count": result.held,
         "deletion_id": result.deletion_id,
         "state": str(result.state),
     }
 
 
-def _answer(body: Json, results: list[DeletionResult]) -> Response:
+def _answer(body: Json, results: list[DeletionResult], *, is_done: bool) -> Response:
     headers = {
         "Clearspan-Deletion-Id": ", ".join(each.deletion_id for each in results),
         "Clearspan-Deletion-State": ", ".join(str(each.state) for each in results),
         "Location": f"/v1/deletions/{results[0].deletion_id}",
     }
-    is_done = all(each.is_erased and not each.held for each in results)
     return json_reply(body, 200 if is_done else 202, headers)
+
+
+def _is_done(result: DeletionResult) -> bool:
+    return result.is_erased and not result.held
