@@ -273,3 +273,22 @@ def test_a_body_that_does_not_come_is_told_in_the_ingests_words(wire: Wire, monk
     answer = wire.post("/runs/batch", {"post": [run(1)]})
     assert (answer.status_code, set(answer.json())) == (408, {"error", "details"})
     assert answer.headers["connection"] == "close"
+
+
+def test_files_without_a_trace_are_counted_one_by_one(wire: Wire) -> None:
+    assert wire.post("/runs", run(1, session_name=None)).status_code == 202
+    assert wire.send("DELETE", f"/api/traces/{run_id(1).replace('-', '')}/").status_code == 200
+    body, headers = multipart(*((f"attachment.{run_id(number)}.a", b"x") for number in (1, 2, 3)))
+    answer = wire.post("/runs/multipart", body, headers=headers)
+    assert answer.status_code == 202
+    assert (answer.json()["attachments_accepted"], answer.json()["refused_count"]) == (2, 1)
+
+
+def test_both_halves_of_a_run_whose_update_named_no_project_are_deleted_by_the_trace(wire: Wire) -> None:
+    update = {"trace_id": run_id(1), "outputs": {"x": 1}}
+    assert wire.send("PATCH", f"/runs/{run_id(1)}", update).status_code == 202
+    assert wire.post("/runs", run(1, session_name="p")).status_code == 202
+    assert len(rows(wire, run_id(1))) == 2
+    told = wire.post("/v1/deletions", {"trace_ids": [run_id(1)], "wait": "verified"}).json()
+    assert told["traces"]["matched"] == 2
+    assert rows(wire, run_id(1)) == []

@@ -221,6 +221,12 @@ def _told(built: _Built, outcomes: Sequence[WriteOutcome], rejections: list[Reje
         if outcome.refused
     ]
     runs, attachments = sum(len(each.spans) for each in stored), sum(len(each.attachments) for each in stored)
+    # Files without a trace are taken or refused one by one.
+    attachments += sum(
+        len(batch.attachments) - outcome.refused
+        for batch, outcome in zip(built.batches, outcomes, strict=True)
+        if outcome.refused and not batch.trace_id
+    )
     return Taken(runs, attachments, 0, rejections, refusals)
 
 
