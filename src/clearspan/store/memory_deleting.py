@@ -117,9 +117,7 @@ class DeletingMemory(MemoryAnnotationDeletions):
                 if trace.trace_id in trace_ids
             )
 
-    def naming(
-        self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int
-    ) -> list[PlannedTrace]:
+    def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         with self._lock:
             given = [self._traces[pk] for pk in trace_pks if pk in self._traces]
             named = {text for trace in given for run_id in _run_ids(trace) for text in spellings_of(run_id)}

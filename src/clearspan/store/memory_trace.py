@@ -91,9 +91,7 @@ class Trace:
         }
 
 
-def selected(
-    trace: Trace, scope: Scope, where: Expr | None, window: Window, said: Sequence[Annotation] = ()
-) -> bool:
+def selected(trace: Trace, scope: Scope, where: Expr | None, window: Window, said: Sequence[Annotation] = ()) -> bool:
     """Whether scope, window and filter all let a trace through; `said` are its annotations."""
     summary = trace.summary
     return (

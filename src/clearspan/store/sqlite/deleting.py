@@ -98,9 +98,7 @@ class SqliteDeletionStore(SqliteAnnotationDeletions):
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         return self._reader.plan_ids(scope, trace_ids, window)
 
-    def naming(
-        self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int
-    ) -> list[PlannedTrace]:
+    def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         with self._reader.snapshot() as conn:
             return linking.naming(conn, scope, trace_pks, keys, limit=limit)
 
