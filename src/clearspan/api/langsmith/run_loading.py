@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -15,7 +15,7 @@ from clearspan.api.langsmith.run_views import Needs, RunFacts
 from clearspan.api.langsmith.session_stats import feedback_stats
 from clearspan.api.services import Services
 from clearspan.model.annotation import AnnotationTarget
-from clearspan.model.errors import PayloadTooLarge
+from clearspan.model.errors import InvalidInput, PayloadTooLarge
 from clearspan.model.span import Span
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
@@ -76,6 +76,24 @@ class Loader:
                 break
             size += sum(len(row.detail.record) for row in found.rows)
         return SpanPage(rows, after)
+
+    def scan(self, where: Expr | None, window: Window, *, rows_max: int, refusal: InvalidInput) -> Iterator[SpanRow]:
+        """The spans that match, newest first, without their records.
+
+        Raises:
+            InvalidInput: `refusal`, after about `rows_max` spans, when there are more.
+        """
+        after: SpanPosition | None = None
+        seen = 0
+        while True:
+            page = self.page(where, window, SpanOrder.START_DESC, after, SPANS_AT_ONCE, records=False)
+            yield from page.rows
+            seen += len(page.rows)
+            after = page.after
+            if after is None:
+                return
+            if seen >= rows_max:
+                raise refusal
 
     def every(self, where: Expr | None, window: Window, order: SpanOrder, *, records: bool) -> list[SpanRow]:
         """Every span that matches.

@@ -14,7 +14,7 @@ from clearspan.api.bodies import read_json_object
 from clearspan.api.langsmith.inputs import Json, optional_object, optional_text, optional_texts, render_time
 from clearspan.api.langsmith.paths import classic
 from clearspan.api.langsmith.replies import json_reply
-from clearspan.api.langsmith.run_loading import SPANS_AT_ONCE, Loader
+from clearspan.api.langsmith.run_loading import Loader
 from clearspan.api.langsmith.run_query import RunQuery, all_of, read_run_query, scope_of, session_uuids
 from clearspan.api.langsmith.run_views import cost_text
 from clearspan.api.langsmith.runs import loader_for
@@ -31,7 +31,7 @@ from clearspan.query.operators import Operator
 from clearspan.query.values import make_condition
 from clearspan.store.annotations import AnnotationQuery, AnnotationRow
 from clearspan.store.span_figures import FIGURE_COLUMNS, SpanTally
-from clearspan.store.spans import SpanOrder, SpanPosition, SpanRow, SpanStats
+from clearspan.store.spans import SpanOrder, SpanRow, SpanStats
 
 GROUPS_DEFAULT: Final = 5
 GROUPS_MAX: Final = 100
@@ -193,20 +193,10 @@ def _group_stats(group: _Group) -> Json:
 
 
 def _scan(loader: Loader, where: Expr | None, window: Window) -> Iterator[SpanRow]:
-    after: SpanPosition | None = None
-    seen = 0
-    while True:
-        page = loader.page(where, window, SpanOrder.START_DESC, after, SPANS_AT_ONCE, records=False)
-        yield from page.rows
-        seen += len(page.rows)
-        after = page.after
-        if after is None:
-            return
-        if seen >= GROUPED_RUNS_MAX:
-            raise InvalidInput(
-                f"More than {GROUPED_RUNS_MAX} runs match; narrow the time or the filter to group them.",
-                fields=("group_by",),
-            )
+    refusal = InvalidInput(
+        f"More than {GROUPED_RUNS_MAX} runs match; narrow the time or the filter to group them.", fields=("group_by",)
+    )
+    return loader.scan(where, window, rows_max=GROUPED_RUNS_MAX, refusal=refusal)
 
 
 def _feedback(loader: Loader, where: Expr | None, window: Window) -> Iterator[tuple[SpanRow, AnnotationRow]]:

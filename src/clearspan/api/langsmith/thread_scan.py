@@ -12,7 +12,7 @@ from typing import Final
 
 from clearspan.api.langsmith.inputs import Json
 from clearspan.api.langsmith.run_content import RunContent, read_content
-from clearspan.api.langsmith.run_loading import SPANS_AT_ONCE, Loader
+from clearspan.api.langsmith.run_loading import Loader
 from clearspan.api.langsmith.run_query import ROOTS, all_of
 from clearspan.api.langsmith.runs import run_id_at
 from clearspan.api.langsmith.session_stats import feedback_stats
@@ -25,7 +25,7 @@ from clearspan.query.operators import Operator
 from clearspan.query.values import make_condition
 from clearspan.store.annotations import AnnotationRow
 from clearspan.store.span_figures import quantiles
-from clearspan.store.spans import SpanOrder, SpanPosition, SpanRow
+from clearspan.store.spans import SpanRow
 
 TURNS_MAX: Final = 20_000
 """Root runs with a thread that one question looks at."""
@@ -85,19 +85,10 @@ def scan_threads(loader: Loader, where: Expr | None, window: Window) -> dict[str
 
 def scan_turns(loader: Loader, where: Expr | None, window: Window) -> Iterator[SpanRow]:
     """The runs that match, newest first, without records; bounded by TURNS_MAX. Blocks."""
-    after: SpanPosition | None = None
-    seen = 0
-    while True:
-        page = loader.page(where, window, SpanOrder.START_DESC, after, SPANS_AT_ONCE, records=False)
-        yield from page.rows
-        seen += len(page.rows)
-        after = page.after
-        if after is None:
-            return
-        if seen >= TURNS_MAX:
-            raise InvalidInput(
-                f"More than {TURNS_MAX} turns match; narrow the time or the filter.", fields=("min_start_time",)
-            )
+    refusal = InvalidInput(
+        f"More than {TURNS_MAX} turns match; narrow the time or the filter.", fields=("min_start_time",)
+    )
+    return loader.scan(where, window, rows_max=TURNS_MAX, refusal=refusal)
 
 
 def contents_of(loader: Loader, rows: Iterable[SpanRow]) -> dict[tuple[int, str], RunContent]:
