@@ -16,6 +16,7 @@ LAYERS = (
     {"store"},
     {"catalog"},
     {"deletion"},
+    {"experiments"},
     {"api", "testing"},
     {"demo", "drill"},
     {"cli"},

@@ -350,7 +350,7 @@ def downgrade(data: Path) -> None:
     """Undo the migrations from 0002 on in a file, as if the first version had written it."""
     damage(data, "UPDATE alembic_version SET version_num = '0001'")
     conn: Any = apsw.Connection(str(data / "catalog.db"))
-    for table in ("run_share", "annotation_config_project", "annotation_config"):
+    for table in ("experiment", "evaluator", "dataset", "run_share", "annotation_config_project", "annotation_config"):
         conn.execute(f"DROP TABLE {table}")
     conn.execute("DROP INDEX project_uuid")
     conn.execute("DROP INDEX app_user_email")

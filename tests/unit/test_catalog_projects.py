@@ -164,6 +164,7 @@ def test_of_a_project_that_is_gone_only_numbers_are_left(catalog: Catalog, org: 
         row = db.execute(select(project_table).where(project_table.c.id == old.id)).one()._asdict()
     assert {name for name, value in row.items() if value is not None} == {
         "id", "public_id", "org_id", "name", "created_at_ns", "uuid", "state", "updated_at_ns", "deletion_id",
+        "purpose",
     }  # fmt: skip
     assert row["name"] == row["public_id"]
     assert catalog.create_project(org.id, "needle-name", uuid=TRACE).id > old.id

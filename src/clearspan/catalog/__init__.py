@@ -3,10 +3,13 @@
 from clearspan.catalog.access import ApiKey, NewKey
 from clearspan.catalog.annotation_configs import AnnotationConfig, AnnotationConfigs, ConfigDefinition
 from clearspan.catalog.catalog import Catalog, OwnerKey
+from clearspan.catalog.datasets import Dataset, Datasets, DatasetSettings, SourcePolicy
+from clearspan.catalog.evaluators import Evaluator, Evaluators
+from clearspan.catalog.experiments import Experiment, ExperimentDefinition, Experiments, ExperimentStatus
 from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
-from clearspan.catalog.projects import Project, ProjectSettings, ProjectState
+from clearspan.catalog.projects import Project, ProjectPurpose, ProjectSettings, ProjectState
 from clearspan.catalog.run_shares import RunShare, RunShares
 from clearspan.catalog.shares import Share
 from clearspan.catalog.signers import Signer, StoredKey
@@ -19,6 +22,15 @@ __all__ = [
     "ApiKey",
     "Catalog",
     "ConfigDefinition",
+    "Dataset",
+    "DatasetSettings",
+    "Datasets",
+    "Evaluator",
+    "Evaluators",
+    "Experiment",
+    "ExperimentDefinition",
+    "ExperimentStatus",
+    "Experiments",
     "Job",
     "KeyPolicy",
     "KeyScope",
@@ -28,11 +40,13 @@ __all__ = [
     "OwnerKey",
     "Principal",
     "Project",
+    "ProjectPurpose",
     "ProjectSettings",
     "ProjectState",
     "RunShare",
     "RunShares",
     "Share",
     "Signer",
+    "SourcePolicy",
     "StoredKey",
 ]

@@ -243,11 +243,12 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
     org = db.execute(
         select(organisation.c.public_id, organisation.c.name).where(organisation.c.id == found.org_id)
     ).one()
-    every = projects.states_of(db, found.org_id)
+    every = projects.standings_of(db, found.org_id)
     bounds = None if found.project_ids is None else set(found.project_ids)
-    permitted = [each for each in every if bounds is None or each[0] in bounds]
-    mine = tuple(number for number, _, state in permitted if state is projects.ProjectState.LIVE)
-    default = next((number for number, name, _ in permitted if name == projects.DEFAULT_PROJECT), None)
+    permitted = [each for each in every if bounds is None or each.id in bounds]
+    live = [each for each in permitted if each.state is projects.ProjectState.LIVE]
+    mine = tuple(each.id for each in live if each.purpose in projects.ORDINARY)
+    default = next((each.id for each in permitted if each.name == projects.DEFAULT_PROJECT), None)
     return Principal(
         org_id=found.org_id,
         org_public_id=org.public_id,
@@ -261,7 +262,8 @@ def principal_of(db: Connection, key: str, now_ns: int) -> Principal | None:
         # A key bound to projects without `default` writes to the oldest of them.
         default_project_id=default if default is not None else next(iter(mine), None),
         policy=found.policy,
-        removed_project_ids=tuple(number for number, _, state in permitted if state is not projects.ProjectState.LIVE),
+        removed_project_ids=tuple(each.id for each in permitted if each.state is not projects.ProjectState.LIVE),
+        dataset_project_ids=tuple(each.id for each in live if each.purpose not in projects.ORDINARY),
         user_id=_user_of(db, found.public_id),
     )
 

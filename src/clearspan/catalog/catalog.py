@@ -11,6 +11,9 @@ from clearspan.catalog import access, heads, jobs, ledger, receipts, rotation, s
 from clearspan.catalog.access import ApiKey, KeyCache, NewKey
 from clearspan.catalog.annotation_configs import AnnotationConfigs
 from clearspan.catalog.database import FILE_NAME, Database
+from clearspan.catalog.datasets import Datasets
+from clearspan.catalog.evaluators import Evaluators
+from clearspan.catalog.experiments import Experiments
 from clearspan.catalog.jobs import Job
 from clearspan.catalog.ledger import LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
@@ -51,6 +54,9 @@ class Catalog(ProjectCatalog):
         self._written = WriteCache(clock, self.find_project)
         self._run_shares = RunShares(database, instance.secret, clock, ids)
         self._annotation_configs = AnnotationConfigs(database, clock, ids)
+        self._datasets = Datasets(database, clock, ids, self._forget)
+        self._evaluators = Evaluators(database, clock, ids)
+        self._experiments = Experiments(database, clock, ids, self._forget)
         self._users = Users(database, clock, ids, self._keys.clear)
 
     @classmethod
@@ -116,6 +122,21 @@ class Catalog(ProjectCatalog):
     def annotation_configs(self) -> AnnotationConfigs:
         """How annotations of one name are to be read."""
         return self._annotation_configs
+
+    @property
+    def datasets(self) -> Datasets:
+        """What experiments run over."""
+        return self._datasets
+
+    @property
+    def evaluators(self) -> Evaluators:
+        """What gives results their scores."""
+        return self._evaluators
+
+    @property
+    def experiments(self) -> Experiments:
+        """What the server runs over datasets, and what LangSmith clients ran."""
+        return self._experiments
 
     @property
     def users(self) -> Users:

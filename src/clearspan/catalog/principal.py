@@ -54,6 +54,8 @@ class Principal:
         default_project_id: where writes go that name no project; None when the key's projects are all gone.
         policy: what bounds each of its deletions.
         removed_project_ids: projects it could touch that are being removed, or are gone: their deletions stay visible.
+        dataset_project_ids: projects that hold the items of datasets, ascending: no ordinary read or list shows them,
+            deletions take copies in them. A key that is bound to projects has none.
         user_id: public id of the user the key acts for, who owns what is written with it; None: a machine's key.
     """
 
@@ -70,11 +72,12 @@ class Principal:
     policy: KeyPolicy = KeyPolicy()
     removed_project_ids: tuple[int, ...] = ()
     user_id: str | None = None
+    dataset_project_ids: tuple[int, ...] = ()
 
     @property
     def known_project_ids(self) -> tuple[int, ...]:
-        """The key's projects, those of the past too: what its deletions and holds are judged by."""
-        return (*self.project_ids, *self.removed_project_ids)
+        """The key's projects, those of datasets and of the past too: what its deletions and holds are judged by."""
+        return (*self.project_ids, *self.dataset_project_ids, *self.removed_project_ids)
 
     def permits(self, scope: KeyScope) -> bool:
         """Whether the key has this scope."""
@@ -100,6 +103,10 @@ class Principal:
                 f"This API key is limited to the environment {self.environment!r}.", fields=("environment",)
             )
         return Scope(self.project_ids, self.environment)
+
+    def scope_for_copies(self) -> Scope:
+        """Where a deletion takes copies of what it was asked for: the items of datasets as well as every project."""
+        return Scope((*self.project_ids, *self.dataset_project_ids), self.environment)
 
     def project_for_write(self, project_id: int | None = None) -> int:
         """The project a write goes to: the one named, else the key's default.

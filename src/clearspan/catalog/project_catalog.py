@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clearspan.catalog import projects
+from clearspan.catalog import datasets, experiments, projects
 from clearspan.catalog.access import KeyCache
 from clearspan.catalog.database import Database
 from clearspan.catalog.principal import Principal
-from clearspan.catalog.projects import NO_SETTINGS, Project, ProjectSettings, ProjectState, WriteCache
+from clearspan.catalog.projects import (
+    NO_SETTINGS,
+    Project,
+    ProjectPurpose,
+    ProjectSettings,
+    ProjectState,
+    WriteCache,
+)
 from clearspan.model.clock import Clock, IdSource
 
 
@@ -21,10 +28,16 @@ class ProjectCatalog:
     _keys: KeyCache
     _written: WriteCache
 
-    def projects(self, org_id: int, *, states: Sequence[ProjectState] = (ProjectState.LIVE,)) -> list[Project]:
-        """The organisation's projects, oldest first; those that are being removed only if asked for."""
+    def projects(
+        self,
+        org_id: int,
+        *,
+        states: Sequence[ProjectState] = (ProjectState.LIVE,),
+        purposes: Sequence[ProjectPurpose] = projects.ORDINARY,
+    ) -> list[Project]:
+        """The organisation's projects, oldest first; only if asked for those being removed, and those of datasets."""
         with self._database.read() as db:
-            return projects.projects(db, org_id, states=states)
+            return projects.projects(db, org_id, states=states, purposes=purposes)
 
     def find_project(self, org_id: int, name: str) -> Project | None:
         """The organisation's project of that name."""
@@ -35,6 +48,11 @@ class ProjectCatalog:
         """The organisation's project of that UUID (32 hex digits)."""
         with self._database.read() as db:
             return projects.find_uuid(db, org_id, uuid)
+
+    def find_project_number(self, org_id: int, project_id: int) -> Project | None:
+        """The organisation's live project of that number, that of a dataset too."""
+        with self._database.read() as db:
+            return projects.find_number(db, org_id, project_id)
 
     def is_live(self, project_id: int) -> bool:
         """Whether there is such a project, in any organisation, and nobody is removing it."""
@@ -99,6 +117,7 @@ class ProjectCatalog:
         """See projects.leave."""
         with self._database.write() as db:
             found = projects.leave(db, self._clock, project_id, deletion_id)
+            datasets.leave(db, found)
         self._forget()
         return found
 
@@ -106,13 +125,16 @@ class ProjectCatalog:
         """See projects.come_back."""
         with self._database.write() as db:
             found = projects.come_back(db, self._clock, project_id)
+            datasets.come_back(db, found)
         self._forget()
         return found
 
     def erase_project(self, project_id: int) -> None:
-        """See projects.erase."""
+        """See projects.erase. What makes it a dataset or an experiment goes as well."""
         with self._database.write() as db:
-            projects.erase(db, self._clock, project_id)
+            if projects.erase(db, self._clock, project_id):
+                datasets.erase(db, project_id)
+                experiments.erase(db, project_id)
         self._forget()
 
     def _forget(self) -> None:

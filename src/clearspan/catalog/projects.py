@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from clearspan.catalog.principal import Principal
@@ -44,6 +44,18 @@ class ProjectState(StrEnum):
     GONE = "gone"
 
 
+class ProjectPurpose(StrEnum):
+    """What its traces are."""
+
+    TRACES = "traces"
+    EXPERIMENT = "experiment"  # runs over the items of the dataset `reference_dataset_id`
+    DATASET = "dataset"  # the items of a dataset: see datasets.py
+
+
+ORDINARY = (ProjectPurpose.TRACES, ProjectPurpose.EXPERIMENT)
+"""What lists, names and reads of projects mean. The project of a dataset is reached through the dataset alone."""
+
+
 class Project(NamedTuple):
     """A place for traces, inside one organisation for life."""
 
@@ -65,6 +77,7 @@ class Project(NamedTuple):
     trace_tier: str | None = None
     left_name: str | None = None
     deletion_id: str | None = None
+    purpose: ProjectPurpose = ProjectPurpose.TRACES
 
 
 class ProjectSettings(NamedTuple):
@@ -82,6 +95,7 @@ class ProjectSettings(NamedTuple):
 
 NO_SETTINGS = ProjectSettings()
 _PROJECT = select(*(project.c[name] for name in Project._fields))
+_IN_USE = (project.c.state == ProjectState.LIVE, project.c.purpose.in_(ORDINARY))
 
 
 def uuid_of(public_id: str) -> str:
@@ -98,40 +112,61 @@ def create_project(
     *,
     uuid: str | None = None,
     settings: ProjectSettings = NO_SETTINGS,
+    purpose: ProjectPurpose = ProjectPurpose.TRACES,
 ) -> Project:
     """A new project.
 
     Args:
         uuid: chosen by the client; None: ours.
+        purpose: a project that names a dataset is an experiment, whatever is said here.
     Raises:
         Conflict: the organisation has one of that name, or of that UUID.
         InvalidInput: a name, UUID or setting that is none.
     """
     public_id = ids.new_id("proj")
     now = clock.now_ns()
-    _check_uuid(uuid)
-    values = _columns(settings) | {
-        "public_id": public_id,
-        "org_id": org_id,
-        "name": check_name(name),
-        "created_at_ns": now,
-        "uuid": uuid_of(public_id) if uuid is None else uuid,
-    }
+    check_uuid(uuid)
+    values = (
+        {"purpose": purpose}
+        | _columns(settings)
+        | {
+            "public_id": public_id,
+            "org_id": org_id,
+            "name": check_name(name),
+            "created_at_ns": now,
+            "uuid": uuid_of(public_id) if uuid is None else uuid,
+        }
+    )
     _insert_or_conflict(db, lambda: db.execute(insert(project).values(values)), name)
     return _one(db, project.c.public_id == public_id)
 
 
-def projects(db: Connection, org_id: int, *, states: Sequence[ProjectState] = (ProjectState.LIVE,)) -> list[Project]:
-    """The organisation's projects in these states, oldest first."""
-    query = _PROJECT.where(project.c.org_id == org_id, project.c.state.in_(states)).order_by(project.c.id)
-    return [_project(row) for row in db.execute(query)]
+def projects(
+    db: Connection,
+    org_id: int,
+    *,
+    states: Sequence[ProjectState] = (ProjectState.LIVE,),
+    purposes: Sequence[ProjectPurpose] = ORDINARY,
+) -> list[Project]:
+    """The organisation's projects in these states and for these purposes, oldest first."""
+    which = (project.c.org_id == org_id, project.c.state.in_(states), project.c.purpose.in_(purposes))
+    return [_project(row) for row in db.execute(_PROJECT.where(*which).order_by(project.c.id))]
 
 
-def states_of(db: Connection, org_id: int) -> list[tuple[int, str, ProjectState]]:
-    """(number, name, state) of every project there ever was, oldest first: what each look-up of a key asks."""
-    columns = select(project.c.id, project.c.name, project.c.state)
+class ProjectStanding(NamedTuple):
+    """What each look-up of a key asks of a project."""
+
+    id: int
+    name: str
+    state: ProjectState
+    purpose: ProjectPurpose
+
+
+def standings_of(db: Connection, org_id: int) -> list[ProjectStanding]:
+    """Every project there ever was, oldest first."""
+    columns = select(project.c.id, project.c.name, project.c.state, project.c.purpose)
     rows = db.execute(columns.where(project.c.org_id == org_id).order_by(project.c.id))
-    return [(row.id, row.name, ProjectState(row.state)) for row in rows]
+    return [ProjectStanding(row.id, row.name, ProjectState(row.state), ProjectPurpose(row.purpose)) for row in rows]
 
 
 def removed_projects(db: Connection, *, gone_after_ns: int) -> list[Project]:
@@ -142,13 +177,19 @@ def removed_projects(db: Connection, *, gone_after_ns: int) -> list[Project]:
 
 
 def find_project(db: Connection, org_id: int, name: str) -> Project | None:
-    """The organisation's project of that name."""
-    return _find(db, project.c.org_id == org_id, project.c.name == name, project.c.state == ProjectState.LIVE)
+    """The organisation's ordinary project of that name."""
+    return _find(db, project.c.org_id == org_id, project.c.name == name, *_IN_USE)
 
 
 def find_uuid(db: Connection, org_id: int, uuid: str) -> Project | None:
-    """The organisation's project of that UUID (32 hex digits)."""
-    return _find(db, project.c.org_id == org_id, project.c.uuid == uuid, project.c.state == ProjectState.LIVE)
+    """The organisation's ordinary project of that UUID (32 hex digits)."""
+    return _find(db, project.c.org_id == org_id, project.c.uuid == uuid, *_IN_USE)
+
+
+def find_number(db: Connection, org_id: int, project_id: int) -> Project | None:
+    """The organisation's live project of that number, that of a dataset too."""
+    which = (project.c.org_id == org_id, project.c.id == project_id, project.c.state == ProjectState.LIVE)
+    return _find(db, *which)
 
 
 def is_live(db: Connection, project_id: int) -> bool:
@@ -163,7 +204,7 @@ def update_project(
     values = _columns(settings) | {"updated_at_ns": clock.now_ns()}
     if name is not None:
         values["name"] = check_name(name)
-    mine = (project.c.id == project_id) & (project.c.org_id == org_id) & (project.c.state == ProjectState.LIVE)
+    mine = and_(project.c.id == project_id, project.c.org_id == org_id, *_IN_USE)
     found = _find(db, mine)
     if found is None:
         raise NotFound("There is no such project.")
@@ -196,14 +237,19 @@ def come_back(db: Connection, clock: Clock, project_id: int) -> Project:
     return _one(db, project.c.id == project_id)
 
 
-def erase(db: Connection, clock: Clock, project_id: int) -> None:
-    """Erase everything that was written about a project that is leaving; number, public id and deletion stay."""
+def erase(db: Connection, clock: Clock, project_id: int) -> bool:
+    """Erase everything that was written about a project that is leaving; number, public id and deletion stay.
+
+    Returns:
+        False: it is not leaving, nothing was changed.
+    """
     found = _one(db, project.c.id == project_id)
     if found.state is not ProjectState.LEAVING:
-        return
+        return False
     blank = dict.fromkeys(("left_name", *ProjectSettings._fields))
     values = {"state": ProjectState.GONE, "uuid": uuid_of(found.public_id + ":gone"), "updated_at_ns": clock.now_ns()}
     db.execute(update(project).where(project.c.id == project_id).values(blank | values))
+    return True
 
 
 def check_name(name: str) -> str:
@@ -269,6 +315,7 @@ def _project(row: Any) -> Project:
     found = Project(*row)
     return found._replace(
         state=ProjectState(found.state),
+        purpose=ProjectPurpose(found.purpose),
         extra=None if row.extra is None else orjson.loads(row.extra),
         options=None if row.options is None else orjson.loads(row.options),
     )
@@ -281,13 +328,16 @@ def _columns(settings: ProjectSettings) -> dict[str, Any]:
         raise InvalidInput(f"A description has at most {DESCRIPTION_CHARS_MAX} characters.", fields=("description",))
     for name in ("extra", "options"):
         if name in values:
-            values[name] = _json_text(name, values[name])
+            values[name] = json_text(name, values[name])
     for name in ("reference_dataset_id", "default_dataset_id"):
-        _check_uuid(values.get(name), name)
+        check_uuid(values.get(name), name)
+    if settings.reference_dataset_id is not None:
+        values["purpose"] = ProjectPurpose.EXPERIMENT
     return values
 
 
-def _json_text(name: str, value: Mapping[str, Any]) -> str:
+def json_text(name: str, value: object) -> str:
+    """`value` as a column of JSON holds it. Raises InvalidInput when it is too large or no JSON; `name` tells which."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # a number beyond 64 bits, a lone surrogate
@@ -297,7 +347,8 @@ def _json_text(name: str, value: Mapping[str, Any]) -> str:
     return text.decode()
 
 
-def _check_uuid(text: str | None, name: str = "id") -> None:
+def check_uuid(text: str | None, name: str = "id") -> None:
+    """Raise InvalidInput when `text` is neither None nor a UUID of 32 hex digits."""
     if text is not None and not _UUID.fullmatch(text):
         raise InvalidInput(f"{name} must be a UUID.", fields=(name,))
 

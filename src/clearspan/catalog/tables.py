@@ -83,6 +83,7 @@ project = Table(
     Column("trace_tier", String(16), nullable=True),
     Column("left_name", String(255), nullable=True),  # of a project that is being removed
     Column("deletion_id", String(64), nullable=True),  # which deletion takes its traces
+    Column("purpose", String(16), nullable=False, server_default="traces"),  # "traces" | "experiment" | "dataset"
     UniqueConstraint("org_id", "name", name="project_name"),
     Index("project_uuid", "org_id", "uuid", unique=True),
     # A number is never used again: tombstones in traces.db name projects by it.
@@ -162,6 +163,74 @@ annotation_config_project = Table(
     metadata,
     Column("config_id", _ID, ForeignKey("annotation_config.id"), primary_key=True, autoincrement=False),
     Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
+)
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("uuid", String(32), nullable=False),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("project_id", _ID, ForeignKey("project.id"), nullable=False, unique=True),  # whose traces are its items
+    Column("name", String(255), nullable=False),
+    Column("left_name", String(255), nullable=True),  # of one that is being removed
+    Column("description", Text, nullable=True),
+    Column("data_type", String(16), nullable=False),  # "kv" | "llm" | "chat"
+    Column("extra", Text, nullable=True),  # JSON object, as the next two
+    Column("inputs_schema", Text, nullable=True),
+    Column("outputs_schema", Text, nullable=True),
+    Column("transformations", Text, nullable=True),  # JSON array
+    Column("on_source_deleted", String(16), nullable=False),  # "erase" | "redact" | "detach"
+    Column("tags", Text, nullable=True),  # JSON object: name of a version → its time in ns
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("updated_at_ns", BigInteger, nullable=False),
+    UniqueConstraint("org_id", "name", name="dataset_name"),
+    UniqueConstraint("org_id", "uuid", name="dataset_uuid"),
+    sqlite_autoincrement=True,
+)
+
+evaluator = Table(
+    "evaluator",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("uuid", String(32), nullable=False, unique=True),
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("slug", String(255), nullable=False),  # what its scores are called
+    Column("name", String(255), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("config", Text, nullable=False),  # JSON object
+    Column("score_type", String(64), nullable=False),
+    Column("description", Text, nullable=True),
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("updated_at_ns", BigInteger, nullable=False),
+    UniqueConstraint("org_id", "slug", name="evaluator_slug"),
+    sqlite_autoincrement=True,
+)
+
+experiment = Table(
+    "experiment",
+    metadata,
+    # Its name, description and dataset stand in `project`, where those of LangSmith's experiments stand as well.
+    Column("project_id", _ID, ForeignKey("project.id"), primary_key=True, autoincrement=False),
+    Column("public_id", String(255), nullable=False),  # perhaps chosen by the client
+    Column("org_id", _ID, ForeignKey("organisation.id"), nullable=False),
+    Column("status", String(16), nullable=False),  # "pending" | "running" | "completed" | "failed" | "cancelled"
+    Column("workflow", Text, nullable=False),  # JSON array of objects
+    Column("evaluator_ids", Text, nullable=False),  # JSON array of evaluator.uuid
+    Column("evaluator_workflow_ids", Text, nullable=False),  # JSON array of text
+    Column("batch_size", Integer, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("enable_tracing", Boolean, nullable=False),
+    Column("span_workflow_name", String(255), nullable=False),
+    Column("generation_method", String(64), nullable=True),
+    Column("tags", Text, nullable=False),  # JSON array
+    Column("error_code", String(64), nullable=True),
+    Column("error_message", String(1000), nullable=True),  # never from a trace
+    Column("version_ns", BigInteger, nullable=False),  # the items as they were then
+    Column("created_at_ns", BigInteger, nullable=False),
+    Column("started_at_ns", BigInteger, nullable=True),
+    Column("completed_at_ns", BigInteger, nullable=True),
+    UniqueConstraint("org_id", "public_id", name="experiment_public_id"),
 )
 
 ledger_entry = Table(

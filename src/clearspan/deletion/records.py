@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 from clearspan.catalog import jobs, ledger, receipts, run_shares, shares
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.jobs import LEASE_S, Job
+from clearspan.catalog.projects import ProjectPurpose
 from clearspan.catalog.tables import run_share, share
 from clearspan.deletion import listing
 from clearspan.deletion.job import (
@@ -67,7 +68,8 @@ class CatalogRecords:
             return _find(db, deletion_id)
 
     def project_ids(self, org_id: int) -> tuple[int, ...]:
-        return tuple([each.id for each in self._catalog.projects(org_id)])
+        every = self._catalog.projects(org_id, purposes=tuple(ProjectPurpose))
+        return tuple([each.id for each in every])
 
     def unfinished_deletions(self) -> list[DeletionJob]:
         with self._database.read() as db:
