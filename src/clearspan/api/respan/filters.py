@@ -23,12 +23,13 @@ empty list of values. Errors name the key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeGuard
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from clearspan.model.errors import InvalidFilter
 from clearspan.query.ast import Condition, Connector, Expr, Group
-from clearspan.query.fields import FieldType, find_field
+from clearspan.query.fields import Field, FieldType, find_field
 from clearspan.query.operators import SPELLINGS_TOLD, Operator, parse_operator
 from clearspan.query.values import is_unicode, make_condition, shown
 
@@ -42,15 +43,32 @@ _FUNCTION_KEYS = ("operator_function", "operator_args")
 _NOT_OFFERED = frozenset({"regex", "overlap", "not_overlap", "has_key", "trigram_word_similar"})
 
 
+def _as_it_is(condition: Condition) -> Expr:
+    return condition
+
+
+class Vocabulary(NamedTuple):
+    """What the keys of one endpoint's filters mean."""
+
+    find: Callable[[str], tuple[Field, str | None]]  # as fields.find_field
+    finish: Callable[[Condition], Expr] = _as_it_is  # what a checked condition becomes
+
+
+_OF_TRACES: Mapping[str, Vocabulary] = {
+    "list": Vocabulary(find_field),
+    "bulk_delete": Vocabulary(partial(find_field, bulk_delete=True)),
+}
+
+
 def parse_filters(
-    body_filters: object, operator: object = None, *, fields: Literal["list", "bulk_delete"]
+    body_filters: object, operator: object = None, *, fields: Literal["list", "bulk_delete"] | Vocabulary
 ) -> Expr | None:
     """Read `filters` and the top-level `operator` of a request body.
 
     Args:
         body_filters: decoded JSON; None, `{}` and `[]` mean no filter.
         operator: "AND" (also when None) or "OR", in any case: joins the members of the top level.
-        fields: which endpoint asks; a bulk deletion may name fewer fields.
+        fields: which endpoint asks; a bulk deletion may name fewer fields, and what is not traces has its own.
     Returns:
         The tree, or None for no filter. It never says anything about tenant, window or the `environment` parameter.
     Raises:
@@ -60,7 +78,34 @@ def parse_filters(
     said = _connector(operator, "operator")
     if body_filters is None:
         return None
-    return _Reader(bulk_delete=fields == "bulk_delete").top(body_filters, said)
+    return _Reader(fields if isinstance(fields, Vocabulary) else _OF_TRACES[fields]).top(body_filters, said)
+
+
+def current_filters(body_filters: object) -> dict[str, Any]:
+    """Filters that `parse_filters` took, as answers repeat them: by key, canonical operators, values in a list."""
+    if isinstance(body_filters, Mapping):
+        return {str(key): _told(value) for key, value in body_filters.items()}
+    out: dict[str, Any] = {}
+    for item in body_filters if _is_list(body_filters) else ():
+        assert isinstance(item, Mapping), "parse_filters took it"
+        key = str(item.get("field", "filters"))
+        told = _told({name: value for name, value in item.items() if name != "field"})
+        out[key] = told if key not in out else [*(out[key] if isinstance(out[key], list) else [out[key]]), told]
+    return out
+
+
+def _told(value: object) -> Any:
+    if _is_list(value):
+        return [_told(each) for each in value]
+    assert isinstance(value, Mapping), "parse_filters took it"
+    connector = {} if value.get("connector") is None else {"connector": str(value["connector"]).upper()}
+    if "filter_params" in value:
+        return connector | {"filter_params": current_filters(value["filter_params"])}
+    word, given = value.get("operator"), value.get("value", [])
+    operator = parse_operator(word if isinstance(word, str) else None)
+    assert operator is not None, "parse_filters took it"
+    shown_as = "" if operator is Operator.EQUALS else operator.value  # the dialect's own word for equality
+    return {"operator": shown_as, "value": list(given) if _is_list(given) else [given]} | connector
 
 
 class _Member(NamedTuple):
@@ -75,8 +120,8 @@ class _Member(NamedTuple):
 class _Reader:
     """Reads one filter; holds what is counted over the whole of it."""
 
-    def __init__(self, *, bulk_delete: bool) -> None:
-        self._bulk_delete = bulk_delete
+    def __init__(self, words: Vocabulary) -> None:
+        self._words = words
         self._conditions = 0
         self._values = 0
 
@@ -114,7 +159,8 @@ class _Reader:
     def _member(self, key: str, value: Mapping[object, object], depth: int) -> _Member:
         if "filter_params" in value:
             return _Member(key, self._bundle(key, value, depth + 1), None)
-        return _Member(key, self._condition(key, value), _connector(value.get("connector"), key))
+        expr = self._words.finish(self._condition(key, value))
+        return _Member(key, expr, _connector(value.get("connector"), key))
 
     def _range(self, key: str, values: Sequence[object], depth: int) -> _Member:
         """The list of one field: AND, or OR when every connector in it says so."""
@@ -145,7 +191,7 @@ class _Reader:
         self._conditions += 1
         if self._conditions > CONDITIONS_MAX:
             raise _refused(key, f"more than {CONDITIONS_MAX} conditions")
-        field, metadata_key = find_field(key, bulk_delete=self._bulk_delete)
+        field, metadata_key = self._words.find(key)
         for word in _FUNCTION_KEYS:
             if value.get(word) is not None:
                 raise _refused(key, f"`{word}` is not supported")

@@ -1,0 +1,320 @@
+"""The results of an experiment, read from the store: pages, single ones, figures. Nothing here is kept anywhere.
+
+A result is a trace of the experiment's project, whatever dialect it came by. Its score of some name is the newest
+annotation of that name about the trace or its root span; a score that is not there is left out, never taken for 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+import orjson
+
+from clearspan.ingest.detail import decode_span
+from clearspan.ingest.run_promotion import REFERENCE_EXAMPLE_KEY
+from clearspan.model.annotation import AnnotationTarget
+from clearspan.model.errors import InvalidPage, ReadTooSlow
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition, Expr
+from clearspan.query.fields import field_named
+from clearspan.query.operators import Operator
+from clearspan.query.page import OffsetPage, SortKey
+from clearspan.store.annotations import AnnotationReader, AnnotationRow
+from clearspan.store.port import TraceDetail, TraceReader, TraceRow
+from clearspan.store.sessions import SessionReader, TraceOrder
+from clearspan.store.spans import SpanReader
+
+SORTED_MAX: Final = 20_000
+"""Most results that are put into an order which the store does not keep."""
+_WALK: Final = 1_000
+_STATUS: Final = {"error": "error", "pending": "pending"}
+_SAYS_FIRST_TOKEN: Final = Condition(field_named("time_to_first_token"), Operator.IS_NOT_NULL)
+
+
+class Score(NamedTuple):
+    """One score of a result."""
+
+    name: str  # the evaluator's slug, with `:grader` behind it for one of several; or the key of somebody's feedback
+    evaluator_id: str | None  # 32 hex digits
+    score_type: str | None  # what its evaluator says it gives; None: nobody said
+    score: float | None
+    label: str | None
+    value: Any  # decoded JSON; None: nothing was said
+    explanation: str | None
+
+
+class Result(NamedTuple):
+    """One result as lists show it."""
+
+    row: TraceRow
+    status: str | None  # "success" | "error" | "pending"; None: its root has not come
+    error: str | None
+    input: str | None  # text as sent, anything else as JSON
+    output: str | None
+    scores: list[Score]
+
+    @property
+    def comparison_key(self) -> str | None:
+        """The dataset item (UUID with dashes) that it is the result of: equal across experiments."""
+        return comparison_key_of(self.row)
+
+
+class ResultPage(NamedTuple):
+    """One page; `total` counts every match."""
+
+    results: list[Result]
+    total: int
+    total_is_exact: bool = True
+
+
+class ByName(NamedTuple):
+    """The order of names."""
+
+    descending: bool
+
+
+class ByScore(NamedTuple):
+    """The order of a score; results without it come last either way."""
+
+    names: tuple[str, ...]  # of an annotation; whichever is there
+    descending: bool
+
+
+Order: TypeAlias = SortKey | ByName | ByScore
+
+
+class Mean(NamedTuple):
+    """A sum over what was known, and over how many. `value` is None when nothing was."""
+
+    total: float = 0.0
+    n: int = 0
+
+    def plus(self, value: float | None) -> Mean:
+        """With one more value; None changes nothing."""
+        return self if value is None else Mean(self.total + value, self.n + 1)
+
+    @property
+    def value(self) -> float | None:
+        """The mean."""
+        return self.total / self.n if self.n else None
+
+
+class ScoreSummary(NamedTuple):
+    """The scores of one name over the results that have one."""
+
+    sample: Score  # the last that was met: whose it is and of which type
+    n: int
+    mean: Mean
+    true_count: int
+    false_count: int
+    labels: dict[str, int]
+
+
+class ResultSummary(NamedTuple):
+    """Figures over every result that matches. Costs and tokens that nobody said are left out; None: nobody did."""
+
+    results: int
+    error_count: int  # spans
+    cost_pico: int | None
+    total_tokens: int | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    latency_s: float | None  # mean
+    tokens_per_s: float | None  # mean of completion tokens over the time of the trace
+    first_token_s: float | None  # mean over the spans that say it
+    scores: dict[str, ScoreSummary]  # by name
+
+
+class StoreReader(TraceReader, SessionReader, AnnotationReader, SpanReader, Protocol):
+    """Everything that reading results takes of the store."""
+
+
+class Results:
+    """Reads the results of experiments. Every call takes the scope: the experiment's project, as the caller's key sees
+    it. Safe for threads.
+
+    Args:
+        seconds_max: how long one walk over all results may take; then it ends with ReadTooSlow.
+        monotonic_s: the clock for that.
+    """
+
+    def __init__(self, reader: StoreReader, *, seconds_max: float, monotonic_s: Callable[[], float]) -> None:
+        self._reader = reader
+        self._seconds_max = seconds_max
+        self._monotonic_s = monotonic_s
+
+    def page(self, scope: Scope, where: Expr | None, window: Window, order: Order, page: OffsetPage) -> ResultPage:
+        """One page of results.
+
+        Raises:
+            InvalidPage: an order that the store does not keep, over more than SORTED_MAX results.
+        Cost: as `TraceReader.list_traces`; by name or score it reads every result, 15 µs each.
+        """
+        if isinstance(order, SortKey):
+            found = self._reader.list_traces(scope, where, window, order, page)
+            return ResultPage(self.load(found.rows), found.total, found.total_is_exact)
+        rows = self._sorted(scope, where, window, order)
+        return ResultPage(self.load(rows[page.offset : page.offset + page.page_size]), len(rows))
+
+    def find(self, scope: Scope, trace_id: str) -> tuple[Result, TraceDetail] | None:
+        """One result with its spans; None if there is none to see."""
+        detail = self._reader.get_trace(scope, trace_id)
+        return None if detail is None else (self.load([detail.row])[0], detail)
+
+    def load(self, rows: Sequence[TraceRow]) -> list[Result]:
+        """What lists show of those traces. Cost: about 60 µs a result."""
+        roots = self._reader.root_records(rows)
+        said = self._reader.annotations_of([row.trace_pk for row in rows])
+        return [_result(row, *roots.get(row.trace_pk, (None, [])), said.get(row.trace_pk, [])) for row in rows]
+
+    def walk(self, scope: Scope, where: Expr | None, window: Window, *, size: int = _WALK) -> Iterator[list[TraceRow]]:
+        """Every match, the first start first, by pages that neither repeat nor miss one when others come or go.
+
+        Raises:
+            ReadTooSlow: it took longer than one read may.
+        """
+        until_s = self._monotonic_s() + self._seconds_max
+        after = None
+        while True:
+            found = self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
+            if found.rows:
+                yield found.rows
+            after = found.after
+            if after is None:
+                return
+            if self._monotonic_s() > until_s:
+                raise ReadTooSlow
+
+    def walk_scores(self, scope: Scope, where: Expr | None, window: Window) -> Iterator[tuple[TraceRow, list[Score]]]:
+        """Every match with its scores. Cost: about 15 µs a result and 3 µs a score. Raises as `walk`."""
+        for rows in self.walk(scope, where, window):
+            said = self._reader.annotations_of([row.trace_pk for row in rows])
+            for row in rows:
+                yield row, scores_of(said.get(row.trace_pk, []), row.summary.root_span_id)
+
+    def summary(self, scope: Scope, where: Expr | None, window: Window) -> ResultSummary:
+        """Figures over every match. Cost: as `walk_scores`. Raises as `walk`."""
+        count = errors = 0
+        sums: dict[str, int] = {}
+        latency, speed, first = Mean(), Mean(), Mean()
+        scores: dict[str, ScoreSummary] = {}
+        seen: set[int] = set()
+        for row, given in self.walk_scores(scope, where, window):
+            summary = row.summary
+            count += 1
+            errors += summary.error_count
+            seen.add(row.trace_pk)
+            for name in ("cost_pico", "total_tokens", "prompt_tokens", "completion_tokens"):
+                if (value := getattr(summary, name)) is not None:
+                    sums[name] = sums.get(name, 0) + value
+            latency = latency.plus(summary.duration_ns / 1e9)
+            if summary.completion_tokens is not None and summary.duration_ns > 0:
+                speed = speed.plus(summary.completion_tokens * 1e9 / summary.duration_ns)
+            for score in given:
+                scores[score.name] = _counted(scores.get(score.name), score)
+        for trace_pk, seconds in self._first_tokens(scope):
+            first = first.plus(seconds if trace_pk in seen else None)
+        return ResultSummary(
+            count, errors, sums.get("cost_pico"), sums.get("total_tokens"), sums.get("prompt_tokens"),
+            sums.get("completion_tokens"), latency.value, speed.value, first.value, scores,
+        )  # fmt: skip
+
+    def _first_tokens(self, scope: Scope) -> Iterator[tuple[int, float]]:
+        """(trace_pk, seconds) of every span of the scope that says when its first token came."""
+        after = None
+        while True:
+            found = self._reader.list_spans(scope, _SAYS_FIRST_TOKEN, Window(), after=after, limit=_WALK, records=False)
+            for row in found.rows:
+                if (seconds := row.detail.span.ttft_s) is not None:
+                    yield row.trace.trace_pk, seconds
+            after = found.after
+            if after is None:
+                return
+
+    def _sorted(self, scope: Scope, where: Expr | None, window: Window, order: ByName | ByScore) -> list[TraceRow]:
+        if self._reader.count_traces(scope, where, window) > SORTED_MAX:
+            raise InvalidPage(
+                f"more than {SORTED_MAX} results cannot be sorted by name or score; narrow the filter",
+                fields=("sort_by",),
+            )
+        if isinstance(order, ByName):
+            rows = [row for rows in self.walk(scope, where, window) for row in rows]
+            return sorted(rows, key=lambda row: (row.summary.name, row.trace_pk), reverse=order.descending)
+        known: list[tuple[float, int, TraceRow]] = []
+        unknown: list[TraceRow] = []
+        for row, given in self.walk_scores(scope, where, window):
+            score = next((each.score for each in given if each.name in order.names and each.score is not None), None)
+            if score is None:
+                unknown.append(row)
+            else:
+                known.append((score, row.trace_pk, row))
+        known.sort(key=lambda each: each[:2], reverse=order.descending)
+        return [row for _, _, row in known] + unknown
+
+
+def comparison_key_of(row: TraceRow) -> str | None:
+    """The dataset item (UUID with dashes) that a trace is the result of."""
+    return dict(row.summary.metadata).get(REFERENCE_EXAMPLE_KEY)
+
+
+def scores_of(rows: Sequence[AnnotationRow], root_span_id: str | None) -> list[Score]:
+    """The scores among the annotations of one trace: of each name the newest, by name."""
+    newest: dict[str, AnnotationRow] = {}
+    for row in sorted(rows, key=lambda row: (row.annotation.updated_ns, row.row_no)):
+        said = row.annotation
+        is_about_it = said.target is AnnotationTarget.TRACE or (
+            said.target is AnnotationTarget.SPAN and said.span_id == root_span_id
+        )
+        if is_about_it and (said.score is not None or said.label is not None or said.value is not None):
+            newest[said.name] = row
+    return [score_of(newest[name]) for name in sorted(newest)]
+
+
+def score_of(row: AnnotationRow) -> Score:
+    """An annotation as a score."""
+    said = row.annotation
+    metadata = orjson.loads(said.metadata) if said.metadata is not None else {}
+    evaluator_id, score_type = metadata.get("evaluator_id"), metadata.get("score_value_type")
+    return Score(
+        name=said.name,
+        evaluator_id=evaluator_id if isinstance(evaluator_id, str) else None,
+        score_type=score_type if isinstance(score_type, str) else None,
+        score=said.score,
+        label=said.label,
+        value=None if said.value is None else orjson.loads(said.value),
+        explanation=said.explanation,
+    )
+
+
+def _result(row: TraceRow, root: bytes | None, logs: list[bytes], said: list[AnnotationRow]) -> Result:
+    scores = scores_of(said, row.summary.root_span_id)
+    if root is None:
+        return Result(row, None, None, None, None, scores)
+    decoded = decode_span(root, logs)
+    status = _STATUS.get(decoded.status, "success")
+    error = decoded.error_message or decoded.status_message if status == "error" else None
+    return Result(row, status, error, decoded.input, decoded.output, scores)
+
+
+def _counted(so_far: ScoreSummary | None, score: Score) -> ScoreSummary:
+    before = so_far or ScoreSummary(score, 0, Mean(), 0, 0, {})
+    is_truth = score.score_type == "boolean" and score.score is not None
+    labels = before.labels
+    for word in words_of(score):
+        labels[word] = labels.get(word, 0) + 1
+    return ScoreSummary(
+        score,
+        before.n + 1,
+        before.mean.plus(score.score),
+        before.true_count + (is_truth and score.score != 0),
+        before.false_count + (is_truth and score.score == 0),
+        labels,
+    )
+
+
+def words_of(score: Score) -> list[str]:
+    """The words that a categorical score chose; [] for one that is none."""
+    if isinstance(score.value, list) and all(isinstance(each, str) for each in score.value):
+        return [str(each) for each in score.value]
+    return [] if score.label is None else [score.label]
