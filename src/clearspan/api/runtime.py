@@ -8,6 +8,7 @@ from threading import Thread
 
 from clearspan.api.figures import DeletionReport
 from clearspan.api.gateway import IngestGateway, ThreadPool, WriterClient
+from clearspan.api.intake import ingest_limits
 from clearspan.api.metrics import Metrics
 from clearspan.api.native.events import EventHub, Sight
 from clearspan.api.native.views import moves_after, sight_of
@@ -17,6 +18,7 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
 from clearspan.deletion.records import CatalogRecords
+from clearspan.experiments.items import Items
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
@@ -111,6 +113,18 @@ def assemble(
     metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
     removal = ProjectRemoval(catalog, deleter, reader, annotating, clock)
+    items = Items(
+        reader,
+        gateway,
+        catalog,
+        clock,
+        ids,
+        prices,
+        reads,
+        deleter=deleter,
+        limits=ingest_limits(settings),
+        attachment_bytes_max=settings.attachment_bytes_max,
+    )
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:
@@ -133,6 +147,7 @@ def assemble(
             deleter=deleter,
             holds=holds,
             removal=removal,
+            items=items,
             events=events,
             clock=clock,
             ids=ids,

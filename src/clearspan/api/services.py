@@ -14,6 +14,7 @@ from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
+from clearspan.experiments.items import Items
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
@@ -30,6 +31,7 @@ class Services:
         deletes: threads that wait for deletions; apart from the readers', which they would block for seconds.
         status: one thread for readiness and figures, which must answer while every reader is busy.
         is_writing: whether the writer can take batches now.
+        items: what datasets hold.
         events: streams of those who watch deletions.
         end_reads: ends the event streams, and the reads that still run after so many seconds.
         prices: what a model call costs; None: costs are what the sources say.
@@ -44,6 +46,7 @@ class Services:
     deleter: Deleter
     holds: Holds
     removal: ProjectRemoval
+    items: Items
     events: EventHub
     clock: Clock
     ids: IdSource
