@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from clearspan.catalog import Catalog
+from clearspan.catalog import Catalog, ExperimentDefinition
 from clearspan.catalog.fsck import CatalogReport, check_catalog
 from clearspan.files.vfs import create_database, open_writer
 
@@ -21,6 +21,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with Catalog.open(data) as catalog:
         org_id = catalog.first_org.id
         catalog.create_project(org_id, "second")
+        dataset = catalog.datasets.create(org_id, "golden")
+        catalog.experiments.create(org_id, ExperimentDefinition("run", dataset.uuid, [], 0))
         for number in range(LEDGER_ENTRIES):
             catalog.append_ledger("deletion", org_id=org_id, deletion_id=f"del_{number:032x}", step="planned", body={})
         assert catalog.checkpoint()
@@ -67,6 +69,21 @@ def test_a_changed_ledger_is_found(data: Path, sql: str) -> None:
 def test_a_dangling_reference_and_a_foreign_schema_are_found(data: Path) -> None:
     damage(data, "UPDATE project SET org_id = 99 WHERE name = 'second'; UPDATE alembic_version SET version_num = '9'")
     assert broken(data) == ["references in the catalog lead somewhere", "the catalog's schema is this program's"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "invariants"),
+    [
+        ("DELETE FROM dataset", ["every dataset has a project of its own"]),
+        ("UPDATE project SET purpose = 'traces' WHERE purpose = 'dataset'", ["every dataset has a project of its own"]),
+        ("UPDATE project SET state = 'gone' WHERE purpose = 'dataset'", ["every dataset has a project of its own"]),
+        ("UPDATE experiment SET project_id = 1", ["every definition of an experiment has its project"]),
+        ("UPDATE project SET purpose = 'fun' WHERE name = 'second'", ["every project has a known purpose"]),
+    ],
+)
+def test_a_project_that_is_not_what_it_is_for_is_found(data: Path, sql: str, invariants: list[str]) -> None:
+    damage(data, sql)
+    assert broken(data) == invariants
 
 
 def test_a_trace_of_no_project_is_found(data: Path) -> None:

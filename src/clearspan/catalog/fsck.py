@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from clearspan.catalog.check import check_stored
 from clearspan.catalog.database import FILE_NAME, HEAD, Database
 from clearspan.catalog.export import export_lines
-from clearspan.catalog.tables import project
+from clearspan.catalog.projects import ProjectPurpose, ProjectState
+from clearspan.catalog.tables import dataset, experiment, project
 from clearspan.files.pages import scan_database
 from clearspan.files.vfs import open_reader
 from clearspan.model.errors import StoreDamaged
@@ -58,6 +59,7 @@ def check_catalog(data: Path, *, pages: bool = True) -> CatalogReport:
         violations += chain
         with database.read() as db:
             known = set(db.scalars(select(project.c.id)))
+            violations += _purposes(db)
     finally:
         database.close()
     violations += _projects(data / "traces.db", known)
@@ -105,6 +107,23 @@ def _projects(traces: Path, known: set[int]) -> list[Violation]:
     unknown = {project_id: n for project_id, n in found if project_id not in known}
     where = "project_id " + ", ".join(map(str, sorted(unknown)))
     return [Violation("every trace belongs to a project", sum(unknown.values()), where)] if unknown else []
+
+
+def _purposes(db: Connection) -> Iterator[Violation]:
+    """What makes a project a dataset or an experiment stands beside it, as long as it is there and no longer."""
+    rows = db.execute(select(project.c.id, project.c.purpose).where(project.c.state != ProjectState.GONE))
+    purposes = {row.id: row.purpose for row in rows}
+    of_purpose = {each: {n for n, purpose in purposes.items() if purpose == each} for each in ProjectPurpose}
+    datasets = set(db.scalars(select(dataset.c.project_id)))
+    defined = set(db.scalars(select(experiment.c.project_id)))
+    points = {
+        "every dataset has a project of its own": datasets ^ of_purpose[ProjectPurpose.DATASET],
+        "every definition of an experiment has its project": defined - of_purpose[ProjectPurpose.EXPERIMENT],
+        "every project has a known purpose": {n for n, each in purposes.items() if each not in set(ProjectPurpose)},
+    }
+    for invariant, wrong in points.items():
+        if wrong:
+            yield Violation(invariant, len(wrong), "project_id " + ", ".join(map(str, sorted(wrong))))
 
 
 def _residue(path: Path) -> dict[str, int]:

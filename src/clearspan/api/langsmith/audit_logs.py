@@ -20,7 +20,7 @@ from clearspan.api.langsmith.replies import json_reply
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Catalog, Principal
 from clearspan.catalog.ledger import LedgerEntry
-from clearspan.catalog.projects import ProjectState
+from clearspan.catalog.projects import ProjectPurpose, ProjectState
 from clearspan.deletion.records import KIND
 from clearspan.model.errors import InvalidInput, InvalidPage, NotPermitted
 
@@ -97,11 +97,12 @@ def _parse_cursor(text: str) -> int:
 
 def _page(services: Services, principal: Principal, query: _Query) -> Json:
     workspace = tenant_of(principal)
-    every = services.catalog.projects(principal.org_id, states=tuple(ProjectState))
+    catalog = services.catalog
+    every = catalog.projects(principal.org_id, states=tuple(ProjectState), purposes=tuple(ProjectPurpose))
     projects = {each.id: each.uuid for each in every}
     found: list[LedgerEntry] = []
-    first = _Firsts(services.catalog)
-    for entry in _newest_first(services.catalog, principal.org_id, query):
+    first = _Firsts(catalog)
+    for entry in _newest_first(catalog, principal.org_id, query):
         operation = meaning_of(entry, first.of(entry))
         if operation is None or (query.operations and operation not in query.operations):
             continue

@@ -96,7 +96,7 @@ async def delete_runs(request: Request) -> Response:
         idempotency_key=request.headers.get("idempotency-key") or None,
         policy=policy_of(principal),
         strict_window=services.settings.strict_windows,
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
     )
     result = await services.deletes.run(
         services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s, refuse_held=True

@@ -34,7 +34,7 @@ async def delete_session(request: Request) -> Response:
     uuid = path_uuid(request, "session_id")
     project = await services.reads.run(find_session, services, principal, uuid)
     result = await _remove(request, services, principal, project, services.settings.delete_wait_s)
-    return _answer(_told(project, result), [result], is_done=_is_done(result))
+    return removal_answer(_told(project, result), [result], is_done=is_erased_whole(result))
 
 
 @requires(Permission.DELETE)
@@ -62,11 +62,11 @@ async def delete_sessions(request: Request) -> Response:
             told.append(_told(project, result))
     if not results:
         raise refusals[0]
-    erased = sum(map(_is_done, results))
+    erased = sum(map(is_erased_whole, results))
     message = f"{erased} sessions deleted"
     if erased < len(told):
         message = f"{erased} of {len(told)} sessions deleted; `sessions` says of each what became of it"
-    return _answer({"message": message, "sessions": told}, results, is_done=erased == len(told))
+    return removal_answer({"message": message, "sessions": told}, results, is_done=erased == len(told))
 
 
 async def _remove(
@@ -78,11 +78,16 @@ async def _remove(
         org_id=principal.org_id,
         requested_by=principal.key_id,
         dialect=DIALECT,
-        reason=request.headers.get(REASON_HEADER, "").strip()[:REASON_CHARS_MAX] or None,
+        reason=reason_of(request),
         policy=policy_of(principal),
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
     )
     return await services.deletes.run(services.removal.remove, project, asked, wait_s=wait_s)
+
+
+def reason_of(request: Request) -> str | None:
+    """Why something is deleted, as the request's header says."""
+    return request.headers.get(REASON_HEADER, "").strip()[:REASON_CHARS_MAX] or None
 
 
 def _told(project: Project, result: DeletionResult) -> Json:
@@ -97,7 +102,8 @@ def _told(project: Project, result: DeletionResult) -> Json:
     }
 
 
-def _answer(body: Json, results: list[DeletionResult], *, is_done: bool) -> Response:
+def removal_answer(body: Json, results: list[DeletionResult], *, is_done: bool) -> Response:
+    """The answer of deletions, which its headers name; 202 while something of them is only hidden."""
     headers = {
         "Clearspan-Deletion-Id": ", ".join(each.deletion_id for each in results),
         "Clearspan-Deletion-State": ", ".join(str(each.state) for each in results),
@@ -106,5 +112,6 @@ def _answer(body: Json, results: list[DeletionResult], *, is_done: bool) -> Resp
     return json_reply(body, 200 if is_done else 202, headers)
 
 
-def _is_done(result: DeletionResult) -> bool:
+def is_erased_whole(result: DeletionResult) -> bool:
+    """Whether everything asked for is erased and verified, and nothing is held back."""
     return result.is_erased and not result.held

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clearspan.api.services import Services
-from clearspan.catalog import Principal
+from clearspan.catalog import Principal, ProjectPurpose
 from clearspan.deletion.job import DeletionJob
 from clearspan.model.errors import InvalidInput, NotFound
 from clearspan.model.trace import Scope
@@ -20,12 +20,14 @@ class Bounds:
 
     Attributes:
         names: number of each project that the key may touch → its name.
+        datasets: number of each project that holds items → its name. No request names one; deletions take copies there.
         askers: keys whose deletions are shown; None: of whomever.
     """
 
     principal: Principal
     names: dict[int, str]
     askers: frozenset[str] | None
+    datasets: dict[int, str] = field(default_factory=dict)
 
     def sees(self, job: DeletionJob) -> bool:
         """Whether a deletion lies within the key's bounds."""
@@ -42,7 +44,8 @@ class Bounds:
 
     def project_names(self, project_ids: tuple[int, ...]) -> list[str]:
         """Names in order of age; of projects that are gone, nothing."""
-        return [self.names[each] for each in project_ids if each in self.names]
+        known = self.names | self.datasets
+        return [known[each] for each in project_ids if each in known]
 
     def project_id(self, name: str) -> int:
         """The project of that name.
@@ -78,13 +81,14 @@ class Bounds:
 
 def bounds_of(services: Services, principal: Principal) -> Bounds:
     """Read a key's bounds. Blocks for one or two catalog reads: call it in a thread."""
-    permitted = set(principal.project_ids)
-    names = {each.id: each.name for each in services.catalog.projects(principal.org_id) if each.id in permitted}
+    every = services.catalog.projects(principal.org_id, purposes=tuple(ProjectPurpose))
+    names = {each.id: each.name for each in every if each.id in set(principal.project_ids)}
+    datasets = {each.id: each.name for each in every if each.id in set(principal.dataset_project_ids)}
     if principal.environment is None:
-        return Bounds(principal, names, None)
+        return Bounds(principal, names, None, datasets)
     keys = services.catalog.list_keys(principal.org_id)
     same = frozenset(each.public_id for each in keys if each.environment == principal.environment)
-    return Bounds(principal, names, same | {principal.key_id})
+    return Bounds(principal, names, same | {principal.key_id}, datasets)
 
 
 def no_such(what: str) -> NotFound:

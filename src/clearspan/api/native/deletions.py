@@ -63,7 +63,7 @@ async def create_deletion(request: Request) -> Response:
             execution.plan_token,
             org_id=principal.org_id,
             requested_by=principal.key_id,
-            project_ids=principal.project_ids,
+            project_ids=principal.scope_for_copies().project_ids,
             policy=policy_of(principal),
             expected_count=execution.expected_count,
             idempotency_key=execution.idempotency_key,

@@ -125,7 +125,7 @@ def parse_deletion(
         strict_window=limits.strict_windows,
         not_before_ns=read_time(body, "not_before"),
         not_before_max_ns=limits.not_before_max_ns,
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
         leave_copies=read_flag(body, "leave_copies"),
     )
 

@@ -159,7 +159,7 @@ async def phoenix_delete_project(request: Request) -> Response:
         dialect=DIALECT,
         reason=request.headers.get(REASON_HEADER, "").strip()[:REASON_CHARS_MAX] or None,
         policy=policy_of(principal),
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
     )
     result = await services.deletes.run(services.removal.remove, project, asked, wait_s=services.settings.delete_wait_s)
     return no_content(deletion_headers(result))

@@ -290,7 +290,7 @@ def deletion_request(
         idempotency_key=f"{key}{idempotency_suffix}" if key else None,
         policy=policy_of(principal),
         strict_window=services_of(request).settings.strict_windows,
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
     )
 
 

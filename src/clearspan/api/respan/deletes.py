@@ -58,7 +58,7 @@ async def bulk_delete(request: Request) -> Response:
         reason=_reason(request),
         idempotency_key=_idempotency_key(request),
         policy=policy_of(principal),
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
         strict_window=services.settings.strict_windows,
     )
     result = await services.deletes.run(services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s)
@@ -85,7 +85,7 @@ async def delete_trace(request: Request) -> Response:
         reason=_reason(request),
         idempotency_key=_idempotency_key(request),
         policy=policy_of(principal),
-        reach=principal.scope_for_read(),
+        reach=principal.scope_for_copies(),
     )
     result = await services.deletes.run(
         services.deleter.delete, deletion, wait_s=services.settings.delete_wait_s, refuse_held=True
