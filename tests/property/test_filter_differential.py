@@ -24,7 +24,7 @@ from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.query.compile_sql import compile_order, compile_where
 from clearspan.query.describe import describe, describe_shape
 from clearspan.query.evaluate import TraceFacts, matches, order_key
-from clearspan.query.fields import FIELDS, Field, FieldType
+from clearspan.query.fields import FIELDS, PREFIX_OF, Field, FieldType
 from clearspan.query.operators import ALLOWED, EQUALITY, PRESENCE, Operator, casefold, text_matches
 from clearspan.query.page import SORTABLE, SortKey
 from clearspan.query.values import make_condition
@@ -44,6 +44,7 @@ WIRE_IDS = (*IDS, "0AF7651916CD43DD8448EB211C80319C", "0af76519-16cd-43dd-8448-e
 INTS = (None, None, 0, 1, 2, 3, 7, 100, 2**53, 2**53 + 1)
 COSTS = (None, 0, 1, 2, 10**11, 10**12, 158_850_000, 3 * 10**11, 2**63 - 1)
 LASTED_NS = (0, 1, 2, 10**9, 1_500_000_000, 123_456_789, 3 * 10**9, 86_400 * 10**9)
+SCORES = (None, 0.0, -0.0, 1.0, 0.1, 0.2, 0.1 + 0.2, 0.3, 7.0, -1.0, 1e300, 5e-324)
 FLOATS = (None, 0.0, 0.1, 0.2, 0.1 + 0.2, 0.3, 1.0, 7.0, 1e300, 5e-324)
 STARTS_NS = (0, 1, 1_767_225_600_000_000_000, 1_767_225_600_000_000_001, 1_767_225_600_123_456_789, -1)
 KEYS = ("k", "K", "a.b", "k'", "ключ", "k\0")
@@ -74,7 +75,11 @@ class World:
         self.projects: dict[int, int] = {}
         self.db.create_scalar_function("casefold", casefold, 1, deterministic=True)
         self.db.create_scalar_function("text_match", self._text_match, 3)
+        self._said = 0
         with self.db:
+            for phase in (0, 1, 3):  # hidden by a deletion in the making, waiting, hidden
+                zero = dict.fromkeys(("hidden", "no_longer_matching", "already_absent"), 0)
+                self._insert("deletion", {"deletion_no": phase + 1, "deletion_id": str(phase), "phase": phase} | zero)
             for pk in range(1, size + 1):
                 self._add(rng, pk)
 
@@ -85,8 +90,9 @@ class World:
         summary = random_summary(rng, pk)
         spans = {span.span_id: span for span in (random_span(rng) for _ in range(rng.choice((0, 1, 2, 4))))}
         texts = [rng.choice(TEXTS) for _ in range(rng.randrange(4))]
-        self.facts[pk] = TraceFacts(summary, list(spans.values()), texts)
         self.projects[pk] = project = rng.choice((1, 2))
+        scores = [score for _ in range(rng.choice((0, 1, 2, 5))) for score in self._annotate(rng, pk, summary)]
+        self.facts[pk] = TraceFacts(summary, list(spans.values()), texts, (), scores)
         values = summary._asdict() | {"metadata": None, "tags": None}
         pairs = values.pop("metadata_all")
         values |= {"trace_pk": pk, "project_id": project, "duration_ns": summary.duration_ns, "received_ns": 0}
@@ -97,13 +103,38 @@ class World:
         for span in spans.values():
             self._insert("span", span._asdict() | {"trace_pk": pk, "block_no": 0})
 
+    def _annotate(self, rng: random.Random, pk: int, summary: TraceSummary) -> list[tuple[str, float]]:
+        """One annotation; its score if a filter may see it."""
+        target = rng.choice(("trace", "trace", "span", "span", "document", "session"))
+        self._said += 1
+        row: dict[str, Any] = {
+            "annotation_no": self._said, "annotation_id": "a", "key": str(self._said).encode(), "identifier": "",
+            "kind": "CODE", "source": "app", "created_ns": 0, "updated_ns": 0, "project_id": self.projects[pk],
+            "trace_pk": pk, "target": target, "name": rng.choice(KEYS), "score": rng.choice(SCORES),
+            "span_id": None if target in ("trace", "session") else rng.choice((summary.root_span_id, *IDS[:2])),
+            "waits_ns": rng.choice((None,) * 7 + (1,)),
+        }  # fmt: skip
+        self._insert("annotation", row)
+        phase = rng.choice((None,) * 5 + (0, 1, 3))
+        if phase is not None:
+            self._insert("hidden_annotation", {"annotation_no": self._said, "deletion_no": phase + 1})
+        of_root = target == "span" and row["span_id"] is not None and row["span_id"] == summary.root_span_id
+        is_seen = phase in (None, 0) and row["waits_ns"] is None and (target == "trace" or of_root)
+        return [(row["name"], row["score"])] if is_seen and row["score"] is not None else []
+
     def _insert(self, table: str, values: dict[str, Any]) -> None:
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
 
-    def by_sql(self, expr: Expr, projects: Sequence[int], *, probe: bool = False) -> set[int]:
-        """The traces found; `probe` tests metadata trace by trace instead of as sets."""
-        sql, params = compile_where(expr, project_ids=None if probe else projects)
+    def by_sql(
+        self, expr: Expr, projects: Sequence[int], *, entered: FieldType | None = FieldType.METADATA
+    ) -> set[int]:
+        """The traces found; what is `entered` comes as sets, and everything else is probed trace by trace."""
+        sql, params = (
+            compile_where(expr, project_ids=None)
+            if entered is None
+            else compile_where(expr, project_ids=projects, entered=entered)
+        )
         inside = " OR ".join(f"t.project_id = {project}" for project in projects)
         rows = self.db.execute(f"SELECT t.trace_pk FROM trace t WHERE ({inside}) AND {sql}", params)
         return {pk for (pk,) in rows}
@@ -200,7 +231,7 @@ def random_values(rng: random.Random, field: Field, operator: Operator) -> list[
 def random_condition(rng: random.Random, field: Field | None = None, operator: Operator | None = None) -> Condition:
     """A condition on any field with any operator that it takes; values that are refused are drawn again."""
     field = field or rng.choice(FIELDS)
-    key = rng.choice(KEYS) if field.type is FieldType.METADATA else None
+    key = rng.choice(KEYS) if field.name in PREFIX_OF else None
     while True:
         chosen = operator or rng.choice(sorted(ALLOWED[field.type]))
         if chosen is Operator.IS_NOT_NULL:
@@ -234,7 +265,9 @@ def compare(seed: int, filters: int, traces: int) -> tuple[int, int]:
             f"only oracle: {[world.facts[pk] for pk in sorted(by_oracle - by_sql)[:2]]}"
         )
         if any(condition.key is not None for condition in conditions(expr)):
-            assert world.by_sql(expr, projects, probe=True) == by_oracle, f"seed {seed}, filter {number}, probed"
+            for entered in (None, FieldType.SCORE):
+                found = world.by_sql(expr, projects, entered=entered)
+                assert found == by_oracle, f"seed {seed}, filter {number}, entered by {entered}"
         assert decode_expr(encode_expr(expr)) == expr
         some += bool(by_sql)
         every += len(by_sql) == sum(project in projects for project in world.projects.values())
@@ -265,8 +298,8 @@ def test_every_field_and_operator_agrees_alone() -> None:
         for operator in sorted(ALLOWED[field.type]) * 3:
             condition = random_condition(rng, field, operator)
             expected = world.by_oracle(condition, (1, 2))
-            for probe in (False, True):
-                assert world.by_sql(condition, (1, 2), probe=probe) == expected, (describe(condition), probe)
+            for entered in (FieldType.METADATA, FieldType.SCORE, None):
+                assert world.by_sql(condition, (1, 2), entered=entered) == expected, (describe(condition), entered)
 
 
 def test_sort_agrees_with_the_oracle() -> None:
@@ -297,6 +330,8 @@ def test_sql_and_shape_never_depend_on_values() -> None:
         other = other_values(rng, expr)
         assert compile_where(expr, project_ids=(1,)).sql == compile_where(other, project_ids=(2,)).sql
         assert compile_where(expr, project_ids=None).sql == compile_where(other, project_ids=None).sql
+        by_scores = [compile_where(each, project_ids=(1,), entered=FieldType.SCORE).sql for each in (expr, other)]
+        assert by_scores[0] == by_scores[1]
         assert describe_shape(expr) == describe_shape(other)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.compile_sql import compile_where
-from clearspan.query.fields import find_field
+from clearspan.query.fields import FieldType, find_field
 from clearspan.query.operators import ALLOWED, EQUALITY, PRESENCE, Operator
 from clearspan.query.values import make_condition
 
@@ -25,6 +25,7 @@ SAMPLES: dict[str, list[object]] = {
     "duration": [1.5, 2],
     "start_time": ["2026-01-01T00:00:00Z", "2026-01-02"],
     "metadata__plan": ["pro", "7"],
+    "scores__exact": [0.5, "1"],
     "text": ["Größe", "x"],
     "model": ["gpt-4o", "o3"],
     "prompt_version_number": [3, "4"],
@@ -50,7 +51,11 @@ def compiled() -> list[dict[str, Any]]:
         for operator in sorted(ALLOWED[find_field(name)[0].type]):
             for count in (1, 2) if operator in EQUALITY else (0,) if operator in PRESENCE else (1,):
                 expr = condition(name, operator, *values[:count])
-                ways = {compile_where(expr, project_ids=(1, 2)), compile_where(expr, project_ids=None)}
+                entered = expr.field.type if expr.key is not None else FieldType.METADATA
+                ways = {
+                    compile_where(expr, project_ids=(1, 2), entered=entered),
+                    compile_where(expr, project_ids=None),
+                }
                 for sql, params in sorted(ways, reverse=True):
                     shown = [param.decode() if isinstance(param, bytes) else param for param in params]
                     rows.append({"field": name, "operator": operator, "values": count, "sql": sql, "params": shown})
@@ -62,6 +67,17 @@ def test_sql_of_every_operator_and_type_is_as_reviewed() -> None:
     if os.environ.get("CLEARSPAN_REWRITE_GOLDEN"):
         GOLDEN.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
     assert rows == json.loads(GOLDEN.read_text())
+
+
+def test_only_what_is_entered_comes_as_a_set() -> None:
+    plan, exact = condition("metadata__plan", Operator.EQUALS, "pro"), condition("scores__exact", Operator.GT, 0)
+    both = Group("AND", (plan, exact))
+    for entered, sets in ((FieldType.METADATA, plan), (FieldType.SCORE, exact)):
+        sql, _ = compile_where(both, project_ids=(1,), entered=entered)
+        alone, _ = compile_where(sets, project_ids=(1,), entered=entered)
+        assert sql.count("t.trace_pk IN (SELECT") == 1
+        assert alone in sql
+        assert "EXISTS" in sql
 
 
 CUSTOMER = condition("customer_identifier", Operator.EQUALS, "a")

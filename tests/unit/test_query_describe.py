@@ -41,6 +41,8 @@ TREE = Group(
         (cond("name", "not", "a", "b"), 'name is none of "a", "b"'),
         (cond("environment", "is_null", False), "environment is present"),
         (cond("name", "equals", "x" * 100), 'name is "' + "x" * 79 + '…"'),
+        (cond("scores__exact match", "gte", 0.5), "scores__exact match ≥ 0.5"),
+        (cond("scores__exact", "is_null"), "scores__exact is missing"),
         (cond("error_count", "gt", 1e300), "error_count > 1e+300"),
         (
             TREE,
@@ -73,11 +75,19 @@ def test_shape_holds_no_values_and_no_metadata_keys() -> None:
         "customer_identifier equals(1) AND (total_cost gte(1) OR metadata not(1) OR span stream equals(1)) AND "
         "start_time lt(1) AND span (model in(2) AND latency gt(1))"
     )
+    assert describe_shape(cond("scores__a person's name", "not_in", 0, 1)) == "scores not_in(2)"
     assert describe_shape(None) == "any trace"
 
 
 def test_a_tree_survives_both_ways_of_travelling() -> None:
     assert decode_expr(encode_expr(TREE)) == TREE
+    scores = Group("AND", (cond("scores__exact", "in", 0.1, 1), cond("scores__a b", "is_null")))
+    assert decode_expr(encode_expr(scores)) == scores
+
+
+def test_a_tree_that_was_stored_before_scores_is_still_read() -> None:
+    stored = {"AND": [["metadata", "equals", ["pro"], "plan"], ["total_cost", "gt", ["0.5"], None]]}
+    assert decode_expr(stored) == Group("AND", (cond("metadata__plan", "equals", "pro"), cond("total_cost", "gt", 0.5)))
     again = pickle.loads(pickle.dumps(TREE))
     assert again == TREE
     (metadata,) = [c for c in conditions(again) if c.key]

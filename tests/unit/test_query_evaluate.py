@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from clearspan.model.errors import InvalidFilter
 from clearspan.model.span import Span
 from clearspan.model.trace import TraceSummary
 from clearspan.query.ast import Expr, Group
@@ -32,7 +33,9 @@ SPANS = [
     span(span_id="a", model="m1", end_ns=3_000_000_000, completion_tokens=6, status="ok"),
     span(span_id="b", model="m2", end_ns=1_000_000_000, status="error", status_code=500),
 ]
-FACTS = TraceFacts(SUMMARY, SPANS, ["Hello World", "日本語のテキスト"])
+FACTS = TraceFacts(
+    SUMMARY, SPANS, ["Hello World", "日本語のテキスト"], (), [("exact", 1.0), ("judge", 0.2), ("judge", 0.9)]
+)
 
 
 def cond(name: str, operator: str, *values: object) -> Expr:
@@ -170,3 +173,41 @@ def test_text_search_looks_into_each_text() -> None:
     assert holds("text", "contains", "本語の")
     assert holds("text", "full_text_search", "world テキスト")
     assert not holds("text", "contains", "hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "values", "expected"),
+    [
+        ("exact", "equals", [1], True),
+        ("exact", "equals", ["1.0"], True),
+        ("exact", "not", [1], False),
+        ("exact", "gte", [1], True),
+        ("exact", "lt", [1], False),
+        ("judge", "gt", [0.8], True),  # one of several is enough
+        ("judge", "lt", [0.3], True),
+        ("judge", "in", [0.9, 7], True),
+        ("judge", "not_in", [0.9, 7], False),  # none of them may be
+        ("judge", "not", [0.5], True),
+        ("judge", "is_null", [], False),
+        ("judge", "not_empty", [], True),
+        ("other", "equals", [0], False),
+        ("other", "not", [0], False),  # no negation holds without a score
+        ("other", "not_in", [0, 1], False),
+        ("other", "lt", [1], False),
+        ("other", "is_null", [], True),
+        ("other", "empty", [], True),
+        ("other", "is_null", [False], False),
+        ("EXACT", "equals", [1], False),
+    ],
+)
+def test_scores(name: str, operator: str, values: Sequence[object], expected: bool) -> None:
+    assert holds(f"scores__{name}", operator, *values) is expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "values"),
+    [("contains", ["1"]), ("equals", ["high"]), ("equals", [True]), ("gt", [0, 1]), ("startswith", ["1"]), ("in", [])],
+)
+def test_scores_are_numbers_only(operator: str, values: Sequence[object]) -> None:
+    with pytest.raises(InvalidFilter):
+        cond("scores__exact", operator, *values)

@@ -11,9 +11,10 @@ import pytest
 import clearspan
 from clearspan.model.errors import InvalidFilter
 from clearspan.query.evaluate import _OF_SPAN, _OF_TRACE
-from clearspan.query.fields import FIELDS, METADATA, FieldType, Level, allowed_names, find_field
+from clearspan.query.fields import FIELDS, METADATA, SCORES, FieldType, Level, allowed_names, find_field
 
-SCHEMA = Path(clearspan.__path__[0]) / "store/sqlite/migrations/0001_traces.sql"
+MIGRATIONS = Path(clearspan.__path__[0]) / "store/sqlite/migrations"
+SCHEMAS = (MIGRATIONS / "0001_traces.sql", MIGRATIONS / "0008_annotations.sql")
 
 # Respan's published lists.
 LIST_TRACE = [
@@ -90,16 +91,17 @@ def test_bulk_deletion_takes_exactly_the_contracts_fields() -> None:
     assert set(allowed_names(bulk_delete=True)) == {name.replace("__k", "__<key>") for name in BULK}
     for name in BULK:
         find_field(name, bulk_delete=True)
-    with pytest.raises(InvalidFilter, match="bulk deletion") as caught:
-        find_field("model", bulk_delete=True)
-    assert caught.value.fields == ("model",)
+    for name in ("model", "scores__exact"):
+        with pytest.raises(InvalidFilter, match="bulk deletion") as caught:
+            find_field(name, bulk_delete=True)
+        assert caught.value.fields == (name,)
 
 
 def test_names_and_aliases_are_unique_and_canonical_names_are_found() -> None:
     names = [name for field in FIELDS for name in (field.name, *field.aliases)]
     assert len(names) == len(set(names))
     for field in FIELDS:
-        if field is not METADATA:
+        if field not in (METADATA, SCORES):
             assert find_field(field.name) == (field, None)
 
 
@@ -111,14 +113,16 @@ def test_aliases_of_older_clients() -> None:
 
 def test_every_column_exists_and_nullable_says_what_the_schema_says() -> None:
     db = apsw.Connection(":memory:")
-    db.execute(SCHEMA.read_text())
+    db.execute("CREATE TABLE store_fact (name TEXT, value INTEGER)")
+    for schema in SCHEMAS:
+        db.execute(schema.read_text())
     nullable = {
         f"{alias}.{name}": not required and not primary
-        for alias, table in (("t", "trace"), ("s", "span"), ("m", "metadata"))
+        for alias, table in (("t", "trace"), ("s", "span"), ("m", "metadata"), ("a", "annotation"))
         for _, name, _, required, _, primary in db.execute(f"PRAGMA table_info({table})")
     }
     for field in FIELDS:
-        columns = re.findall(r"\b[tsm]\.\w+", field.sql)
+        columns = re.findall(r"\b[tsma]\.\w+", field.sql)
         assert columns, field.name
         assert set(columns) <= set(nullable), field.name
         if field.sql == columns[0] and field is not METADATA:
@@ -126,9 +130,8 @@ def test_every_column_exists_and_nullable_says_what_the_schema_says() -> None:
 
 
 def test_the_oracle_reads_every_field() -> None:
-    of_trace = {
-        f.name for f in FIELDS if f.level is Level.TRACE and f.type not in (FieldType.METADATA, FieldType.SEARCH)
-    }
+    elsewhere = (FieldType.METADATA, FieldType.SCORE, FieldType.SEARCH)
+    of_trace = {f.name for f in FIELDS if f.level is Level.TRACE and f.type not in elsewhere}
     assert set(_OF_TRACE) == of_trace
     assert set(_OF_SPAN) == {f.name for f in FIELDS if f.level is Level.SPAN}
 
@@ -137,7 +140,14 @@ def test_metadata_carries_its_key_whatever_is_in_it() -> None:
     assert find_field("metadata__a.b c'__d") == (METADATA, "a.b c'__d")
 
 
-@pytest.mark.parametrize("name", ["bogus", "metadata", "metadata__", "", "Name", "t.name", "customer_identifer"])
+def test_scores_carry_the_name_of_their_annotations() -> None:
+    assert find_field("scores__exact match__2") == (SCORES, "exact match__2")
+    assert SCORES.level is Level.TRACE
+
+
+@pytest.mark.parametrize(
+    "name", ["bogus", "metadata", "metadata__", "scores", "scores__", "", "Name", "t.name", "customer_identifer"]
+)
 def test_unknown_fields_are_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidFilter) as caught:
         find_field(name)

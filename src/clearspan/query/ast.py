@@ -36,7 +36,7 @@ class Condition:
     field: Field
     operator: Operator
     values: tuple[Value, ...] = ()
-    key: str | None = None  # of `metadata__<key>`; None for every other field
+    key: str | None = None  # of `metadata__<key>` or `scores__<name>`; None for every other field
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeEntry
 from clearspan.query.fields import Collection, Field, FieldType, field_named
 from clearspan.query.operators import Operator
 
-_DECIMAL = frozenset({FieldType.INT, FieldType.MONEY, FieldType.DURATION, FieldType.SECONDS})
+_DECIMAL = frozenset({FieldType.INT, FieldType.MONEY, FieldType.DURATION, FieldType.SECONDS, FieldType.SCORE})
 _NODE_OF: Mapping[str, type[Not] | type[RootSpan] | type[SomeSpan]] = {"NOT": Not, "ROOT": RootSpan, "SOME": SomeSpan}
 _WORD_OF = {node: word for word, node in _NODE_OF.items()}
 

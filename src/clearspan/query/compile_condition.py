@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from clearspan.model.usage import PICO_PER_USD
 from clearspan.query.ast import Condition, Value
@@ -14,27 +14,42 @@ from clearspan.query.fields import FieldType
 from clearspan.query.operators import NEGATIONS, PRESENCE, Operator, casefold
 
 SqlValue: TypeAlias = str | int | float | bytes
-Projects: TypeAlias = tuple[int, ...] | None
+
+
+class Sets(NamedTuple):
+    """Which pseudo-field is entered as sets of trace_pks, and of which projects; all else is probed."""
+
+    of: FieldType
+    project_ids: tuple[int, ...]
+
+
+HIDDEN_ANNOTATION = (
+    "EXISTS (SELECT 1 FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no "
+    "WHERE ha.annotation_no = a.annotation_no AND hd.phase IN (1, 3))"
+)
+"""Whether a deletion hides the annotation `a`; the marks of one in the making (phase 0) count for nothing."""
 
 _SCALE = {FieldType.INT: 1, FieldType.MONEY: PICO_PER_USD, FieldType.DURATION: 10**9}
 _ORDER_SIGN = {Operator.LT: "<", Operator.LTE: "<=", Operator.GT: ">", Operator.GTE: ">="}
 _ROUNDS_UP = frozenset({Operator.LT, Operator.GTE})  # x < 2.5 is x < 3 and x >= 2.5 is x >= 3, for whole x
 
+_FLOATS = frozenset({FieldType.SECONDS, FieldType.SCORE})
 _ENTERED = frozenset({Operator.EQUALS, Operator.IN})  # on metadata: a range of its index, often a narrow one
 
 _NO_INTEGER = 0.5  # equal to no integer, unequal to every one
 _BEYOND = 1e19  # outside 64 bits; SQLite compares integers and floats by value
 
 
-def on_trace(condition: Condition, projects: Projects, params: list[SqlValue]) -> str:
-    """A trace-level condition over alias `t`; the parameters go to `params`.
-
-    Args:
-        projects: see compile_sql.compile_where.
-    """
+def on_trace(condition: Condition, sets: Sets | None, params: list[SqlValue]) -> str:
+    """A trace-level condition over alias `t`; the parameters go to `params`."""
+    projects = sets.project_ids if sets is not None and sets.of is condition.field.type else None
     match condition.field.type:
         case FieldType.METADATA:
-            return _metadata(condition, projects, params)
+            if condition.operator not in _ENTERED:
+                projects = None  # all traces with a key, or all its values: a set would be gathered anew each time
+            return _keyed(condition, _METADATA, projects, params)
+        case FieldType.SCORE:
+            return _keyed(condition, _SCORES, projects, params)
         case FieldType.SEARCH:
             params.extend((condition.operator.value, _str(condition.values[0])))
             return f"text_match({condition.field.sql}, ?, ?)"
@@ -42,32 +57,56 @@ def on_trace(condition: Condition, projects: Projects, params: list[SqlValue]) -
             return on_value(condition, params)
 
 
-def _metadata(condition: Condition, projects: Projects, params: list[SqlValue]) -> str:
+class _Rows(NamedTuple):
+    """Where the values of a pseudo-field lie, one row each."""
+
+    table: str
+    alias: str
+    key: str
+    also: str  # true of every row that counts, in any of the two forms
+
+
+_METADATA = _Rows("metadata m", "m", "m.key", "")
+_SCORES = _Rows(
+    "annotation a INDEXED BY annotation_by_score",
+    "a",
+    "a.name",
+    # Said with these words, SQLite may use the partial index. The root span is asked for only where it matters.
+    " AND a.score IS NOT NULL AND a.trace_pk IS NOT NULL AND a.waits_ns IS NULL AND (a.target = 'trace' "  # noqa: S608
+    "OR (a.target = 'span' AND a.span_id = (SELECT r.root_span_id FROM trace r WHERE r.trace_pk = a.trace_pk))) "
+    f"AND NOT {HIDDEN_ANNOTATION}",
+)
+
+
+def _keyed(condition: Condition, rows: _Rows, projects: Sequence[int] | None, params: list[SqlValue]) -> str:
     """By key: a negation holds where the key is there and the positive form does not hold for any value."""
     field, operator, key = condition.field, condition.operator, str(condition.key)
-    if operator not in _ENTERED:
-        projects = None  # all traces with a key, or all its values: a set would be gathered anew for each query
+    table, alias = rows.table, rows.alias
 
     def has(test: Operator | None, *, negated: bool = False) -> str:
         no = "NOT " if negated else ""
         if projects is None:
             params.append(key)
             start = (
-                f"{no}EXISTS (SELECT 1 FROM metadata m WHERE m.trace_pk = t.trace_pk AND m.project_id = t.project_id"  # noqa: S608
+                f"{no}EXISTS (SELECT 1 FROM {table} WHERE {alias}.trace_pk = t.trace_pk "  # noqa: S608
+                f"AND {alias}.project_id = t.project_id"
             )
         else:
             one = len(projects) == 1
             params.extend((projects[0] if one else json.dumps(projects), key))
             project = "= ?" if one else "IN (SELECT value FROM json_each(?))"
-            start = f"t.trace_pk {no}IN (SELECT m.trace_pk FROM metadata m WHERE m.project_id {project}"  # noqa: S608
+            start = f"t.trace_pk {no}IN (SELECT {alias}.trace_pk FROM {table} WHERE {alias}.project_id {project}"  # noqa: S608
         also = f" AND {on_value(Condition(field, test, condition.values), params)}" if test else ""
-        return f"{start} AND m.key = ?{also})"
+        return f"{start} AND {rows.key} = ?{also}{rows.also})"
 
+    is_text = field.type is FieldType.METADATA
     match operator:
         case Operator.IS_NULL:
             return has(None, negated=True)
         case Operator.IS_NOT_NULL:
             return has(None)
+        case Operator.EMPTY | Operator.NOT_EMPTY if not is_text:
+            return has(None, negated=operator is Operator.EMPTY)
         case Operator.EMPTY:
             return has(Operator.NOT_EMPTY, negated=True)
         case Operator() if operator in NEGATIONS:
@@ -90,7 +129,7 @@ def on_value(condition: Condition, params: list[SqlValue]) -> str:
     if condition.operator in _ORDER_SIGN:
         params.append(numbers[0])
         return f"{column} {_ORDER_SIGN[condition.operator]} ?"
-    if type is FieldType.SECONDS and len(numbers) > 1:
+    if type in _FLOATS and len(numbers) > 1:
         # SQLite reads a float from JSON text to within a last digit, not exactly: bind them one by one.
         params.extend(numbers)
         return f"{column} IN ({', '.join('?' * len(numbers))})"
@@ -154,7 +193,7 @@ def _equals(column: str, values: Sequence[SqlValue], params: list[SqlValue]) -> 
 
 def _column_number(type: FieldType, operator: Operator, value: Value) -> int | float:
     """A filter's number in the unit of its column, such that the plain comparison with the column is exact."""
-    if type is FieldType.SECONDS:
+    if type in _FLOATS:
         return float(value)
     if type is FieldType.BOOL:
         return int(value)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from clearspan.model.span import SpanContext
 from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeEntry, SomeSpan, conditions
-from clearspan.query.compile_condition import SqlValue, on_trace, on_value
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION, SqlValue, on_trace, on_value
 from clearspan.query.fields import Collection, Level
 
 _CONTEXT = "(SELECT c.body FROM context c WHERE c.trace_pk = s.trace_pk AND c.context_key = s.context_key)"
@@ -35,11 +35,6 @@ _ENTRIES = {
     Collection.OUTPUTS: "json_each(span_entries(s.trace_pk, s.span_id, s.block_no, 'outputs')) e",
     Collection.ANNOTATIONS: "annotation a INDEXED BY annotation_by_trace",
 }
-HIDDEN_ANNOTATION = (
-    "EXISTS (SELECT 1 FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no "
-    "WHERE ha.annotation_no = a.annotation_no AND hd.phase IN (1, 3))"
-)
-"""Whether a deletion hides the annotation `a`; the marks of one in the making (phase 0) count for nothing."""
 _ABOUT_THE_SPAN = (
     f"NOT {HIDDEN_ANNOTATION} AND a.trace_pk = s.trace_pk AND ((a.target = 'span' AND a.span_id = s.span_id) "
     "OR (a.target = 'trace' AND s.span_id = t.root_span_id))"

@@ -8,10 +8,10 @@ The result is a boolean expression over the alias `t` of table `trace`. It needs
 (operators.text_matches over the trace's readable texts); what looks into spans needs those of compile_span too.
 
 What an index can serve is left in a form it can serve: `t.column = ?`, `t.column IN (SELECT …)`, comparisons with
-a plain column. Metadata equality comes in two forms that mean the same: as a set of trace_pks from the metadata
-table, whose key starts with (project_id, key, value), for conditions that few traces meet; or as a probe for the one
-trace at hand, for queries that walk traces in some other order. Other operators on metadata are always probes: their
-sets (all traces with a key) were 70 to 1,000 times slower on one hour of a million traces.
+a plain column. Metadata equality and scores come in two forms that mean the same: as a set of trace_pks out of an index
+of theirs, for queries that enter by it; or as a probe for the one trace at hand, for queries that walk traces in some
+other order. Operators on metadata other than equality are always probes: their sets (all traces with a key) were 70 to
+1,000 times slower on one hour of a million traces.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeSpan
-from clearspan.query.compile_condition import Projects, SqlValue, on_trace, on_value
+from clearspan.query.compile_condition import Sets, SqlValue, on_trace, on_value
 from clearspan.query.compile_span import joined, span_sql
-from clearspan.query.fields import Level
+from clearspan.query.fields import FieldType, Level
 from clearspan.query.page import SortKey
 
 
@@ -33,14 +33,17 @@ class Compiled(NamedTuple):
     params: tuple[SqlValue, ...]
 
 
-def compile_where(expr: Expr | None, *, project_ids: Sequence[int] | None) -> Compiled:
+def compile_where(
+    expr: Expr | None, *, project_ids: Sequence[int] | None, entered: FieldType = FieldType.METADATA
+) -> Compiled:
     """The SQL condition that holds for exactly the traces which `evaluate.matches` accepts.
 
     Args:
         expr: None compiles to `1`.
-        project_ids: the projects whose traces are looked at: metadata equality enters its index as a set. None: it
-            is probed trace by trace, as every other operator on metadata always is. Nothing else is restricted
-            by them: the caller adds its own condition on `t.project_id`.
+        project_ids: the projects whose traces are looked at: what is `entered` comes as sets. None: everything is
+            probed trace by trace, as operators on metadata other than equality always are. Nothing else is
+            restricted by them: the caller adds its own condition on `t.project_id`.
+        entered: metadata or scores.
     Returns:
         An expression that may be NULL where the filter does not hold: good under AND, OR and WHERE, not under NOT.
     Cost: O(size of the tree).
@@ -48,7 +51,8 @@ def compile_where(expr: Expr | None, *, project_ids: Sequence[int] | None) -> Co
     if expr is None:
         return Compiled("1", ())
     params: list[SqlValue] = []
-    return Compiled(_expr(expr, None if project_ids is None else tuple(project_ids), params), tuple(params))
+    sets = None if project_ids is None else Sets(entered, tuple(project_ids))
+    return Compiled(_expr(expr, sets, params), tuple(params))
 
 
 def compile_order(sort: SortKey) -> str:
@@ -59,18 +63,18 @@ def compile_order(sort: SortKey) -> str:
     return f"{sort.field.sql} {direction}{nulls}, t.trace_pk {direction}"
 
 
-def _expr(expr: Expr, projects: Projects, params: list[SqlValue]) -> str:
+def _expr(expr: Expr, sets: Sets | None, params: list[SqlValue]) -> str:
     if isinstance(expr, Condition):
-        return _some_span([expr], params) if _is_span(expr) else on_trace(expr, projects, params)
+        return _some_span([expr], params) if _is_span(expr) else on_trace(expr, sets, params)
     if isinstance(expr, Not):
-        return f"({_expr(expr.child, projects, params)}) IS NOT TRUE"
+        return f"({_expr(expr.child, sets, params)}) IS NOT TRUE"
     if isinstance(expr, RootSpan):
         return span_sql(expr, params)
     if not isinstance(expr, Group):  # on some span: of SomeSpan what stands inside, of SomeEntry all of it
         return span_sql(expr if isinstance(expr, SomeSpan) else SomeSpan(expr), params)
     if expr.connector == "OR":
-        return joined(" OR ", "0", [_expr(child, projects, params) for child in expr.children])
-    parts = [_expr(child, projects, params) for child in expr.children if not _is_span(child)]
+        return joined(" OR ", "0", [_expr(child, sets, params) for child in expr.children])
+    parts = [_expr(child, sets, params) for child in expr.children if not _is_span(child)]
     of_one_span = [child for child in expr.children if isinstance(child, Condition) and _is_span(child)]
     if of_one_span:
         parts.append(_some_span(of_one_span, params))

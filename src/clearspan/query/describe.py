@@ -10,7 +10,7 @@ from typing import NamedTuple
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
 from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeEntry, SomeSpan, Value
-from clearspan.query.fields import METADATA, METADATA_PREFIX, Collection, FieldType, Level
+from clearspan.query.fields import PREFIX_OF, Collection, FieldType, Level
 from clearspan.query.operators import EQUALITY, Operator
 
 _VALUES_MAX = 5
@@ -59,7 +59,7 @@ def describe(expr: Expr | None, window: Window | None = None, *, of_span: bool =
 
 
 def describe_shape(expr: Expr | None) -> str:
-    """Fields, operators, nesting and how many values, without values and metadata keys: no personal data.
+    """Fields, operators, nesting and how many values, without values and keys: no personal data.
 
     Example: `customer_identifier equals(1) AND (error_count gt(1) OR metadata contains(1))`.
     """
@@ -113,7 +113,7 @@ def _render(expr: Expr, word: Callable[[Condition], str], joins: _Words, top: bo
 
 
 def _told(condition: Condition) -> str:
-    name = f"{METADATA_PREFIX}{condition.key}" if condition.field is METADATA else condition.field.name
+    name = condition.field.name if condition.key is None else f"{PREFIX_OF[condition.field.name]}{condition.key}"
     operator, values = condition.operator, condition.values
     words = _WORDS[operator]
     if not values:

@@ -32,6 +32,7 @@ class TraceFacts(NamedTuple):
     spans: Sequence[Span] = ()
     text: Sequence[str] = ()  # every readable text; only the field `text` looks here
     details: Sequence[SpanFacts] = ()  # of every span; only RootSpan, SomeSpan and SomeEntry look here
+    scores: Sequence[tuple[str, float]] = ()  # (name, score) of each annotation with one, of the trace and its root
 
 
 class SpanFacts(NamedTuple):
@@ -106,6 +107,8 @@ def trace_holds(condition: Condition, facts: TraceFacts) -> bool:
     if condition.field.type is FieldType.METADATA:
         held = [value for key, value in facts.summary.metadata_all if key == condition.key]
         return _metadata_holds(condition, held)
+    if condition.field.type is FieldType.SCORE:
+        return _scores_hold(condition, [score for name, score in facts.scores if name == condition.key])
     return holds(condition, trace_value(condition.field, facts.summary))
 
 
@@ -123,6 +126,14 @@ def _metadata_holds(condition: Condition, held: list[str]) -> bool:
     if positive is not None:
         return bool(held) and not any(_positive_holds(positive, value, condition.values) for value in held)
     return any(_positive_holds(condition.operator, value, condition.values) for value in held)
+
+
+def _scores_hold(condition: Condition, held: list[float]) -> bool:
+    positive = NEGATIONS.get(condition.operator)
+    if positive is not None:
+        wanted = [_in_kind(condition.field.type, value) for value in condition.values]
+        return bool(held) and not any(_positive_holds(positive, score, wanted) for score in held)
+    return any(holds(condition, score) for score in held) if held else holds(condition, None)
 
 
 def holds(condition: Condition, held: Held) -> bool:
@@ -149,7 +160,7 @@ def _in_kind(type: FieldType, value: Value) -> str | int | bool | float | Fracti
     """A filter's number in the kind of number its field holds: floats against floats, all else exactly."""
     if not isinstance(value, Decimal):
         return value
-    return float(value) if type is FieldType.SECONDS else Fraction(value)
+    return float(value) if type in (FieldType.SECONDS, FieldType.SCORE) else Fraction(value)
 
 
 def _positive_holds(operator: Operator, held: Held, wanted: Sequence[Held | Value]) -> bool:

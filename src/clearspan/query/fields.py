@@ -2,8 +2,9 @@
 
 A *trace-level* field has one value per trace. A *span-level* field has one value per span: a trace matches when
 some span of it does. An *entry-level* field has one value per entry of a collection that a span carries: its metadata,
-its tags, its annotations, the values of its input and output. Two pseudo-fields are neither a column of the trace nor
-of a span: `metadata` (named with its key, `metadata__<key>`) and `text` (everything readable in the trace).
+its tags, its annotations, the values of its input and output. Three pseudo-fields are neither a column of the trace nor
+of a span: `metadata` (named with its key, `metadata__<key>`), `scores` (named with the name of annotations,
+`scores__<name>`) and `text` (everything readable in the trace).
 
 SPAN_FIELDS hold what only an expression about one span may name (LangSmith's runs): filters of traces do not know them.
 
@@ -23,6 +24,7 @@ from clearspan.model.errors import InvalidFilter
 from clearspan.model.span import SpanContext
 
 METADATA_PREFIX = "metadata__"
+SCORES_PREFIX = "scores__"
 
 
 class Level(StrEnum):
@@ -56,6 +58,7 @@ class FieldType(StrEnum):
     BOOL = "bool"
     TIME = "time"  # filters say ISO 8601, the column holds Unix nanoseconds
     METADATA = "metadata"  # text, named with a key
+    SCORE = "score"  # filters and column say a number, as float; named with a key, the name of annotations
     SEARCH = "search"  # all readable text of a trace
 
 
@@ -66,7 +69,7 @@ class Field:
     name: str
     type: FieldType
     level: Level
-    sql: str  # over alias t (trace), s (span) or m (metadata); never anything a caller wrote
+    sql: str  # over alias t (trace), s (span), m (metadata) or a (annotation); never anything a caller wrote
     nullable: bool = True
     aliases: tuple[str, ...] = ()
     sortable: bool = False
@@ -91,6 +94,9 @@ def _span(name: str, type: FieldType, sql: str, **rest: object) -> Field:
 _T = FieldType
 
 METADATA = _trace("metadata", _T.METADATA, "m.value", bulk_delete=True)
+SCORES = _trace("scores", _T.SCORE, "a.score")
+PREFIX_OF: Mapping[str, str] = MappingProxyType({METADATA.name: METADATA_PREFIX, SCORES.name: SCORES_PREFIX})
+"""Name of a field that filters name with a key → what stands before the key."""
 START_TIME = _trace("start_time", _T.TIME, "t.start_ns", nullable=False, sortable=True, bulk_delete=True)
 
 FIELDS: tuple[Field, ...] = (
@@ -123,6 +129,7 @@ FIELDS: tuple[Field, ...] = (
         bulk_delete=True,
     ),
     METADATA,
+    SCORES,
     _trace("text", _T.SEARCH, "t.trace_pk", nullable=False),
     # Span level.
     _span("span_unique_id", _T.ID, "s.span_id", nullable=False, aliases=("span_id",)),
@@ -164,7 +171,7 @@ FIELDS: tuple[Field, ...] = (
 BY_NAME: Mapping[str, Field] = MappingProxyType(
     {name: field for field in FIELDS for name in (field.name, *field.aliases)}
 )
-"""Name or alias → field. `metadata` is in it; its wire form `metadata__<key>` is read by `find_field`."""
+"""Name or alias → field. `metadata` and `scores` are in it; `find_field` reads their wire form, `metadata__<key>`."""
 
 
 _AT_THREAD, _AT_SESSION = (SpanContext._fields.index(name) for name in ("thread_id", "session_id"))
@@ -247,35 +254,44 @@ def field_named(name: str) -> Field:
 
 
 def find_field(name: str, *, bulk_delete: bool = False) -> tuple[Field, str | None]:
-    """The field that a caller's key names, and the metadata key where it has one.
+    """The field that a caller's name means, and the key where it has one.
 
     Args:
-        name: as the caller wrote it, `metadata__<key>` included; case matters.
+        name: as the caller wrote it, `metadata__<key>` and `scores__<name>` included; case matters.
         bulk_delete: only fields that Respan's bulk deletion may name.
     Raises:
-        InvalidFilter: unknown, not allowed here, or `metadata__` without a key; `.fields` is the name.
+        InvalidFilter: unknown, not allowed here, or a prefix without a key; `.fields` is the name.
     """
-    if name.startswith(METADATA_PREFIX):
-        key = name[len(METADATA_PREFIX) :]
-        if not key:
-            raise InvalidFilter(f"`{name}` names no metadata key: write `{METADATA_PREFIX}<key>`", fields=(name,))
-        return METADATA, key
-    field = BY_NAME.get(name)
-    if field is None or field is METADATA:
+    field, key = _keyed(name)
+    if field is None:
         raise InvalidFilter(f"unknown filter field `{name}`{_hint(name, bulk_delete)}", fields=(name,))
     if bulk_delete and not field.bulk_delete:
         message = f"`{name}` cannot be used in a bulk deletion{_hint(name, bulk_delete)}"
         raise InvalidFilter(message, fields=(name,))
-    return field, None
+    if key == "":
+        what = "score" if field is SCORES else "metadata key"
+        raise InvalidFilter(f"`{name}` names no {what}: write `{_written(field)}`", fields=(name,))
+    return field, key
+
+
+def _keyed(name: str) -> tuple[Field | None, str | None]:
+    """The field that a name means, and its key; a field that needs a key is not known without its prefix."""
+    for field in (METADATA, SCORES):
+        prefix = PREFIX_OF[field.name]
+        if name.startswith(prefix):
+            return field, name[len(prefix) :]
+    return (None if name in PREFIX_OF else BY_NAME.get(name)), None
 
 
 def allowed_names(*, bulk_delete: bool = False) -> list[str]:
     """Canonical names as a caller writes them, in the order of the table."""
-    return [
-        f"{METADATA_PREFIX}<key>" if field is METADATA else field.name
-        for field in FIELDS
-        if field.bulk_delete or not bulk_delete
-    ]
+    return [_written(field) for field in FIELDS if field.bulk_delete or not bulk_delete]
+
+
+def _written(field: Field) -> str:
+    """A field as a caller writes it."""
+    prefix = PREFIX_OF.get(field.name)
+    return field.name if prefix is None else f"{prefix}<{'name' if field is SCORES else 'key'}>"
 
 
 def _hint(name: str, bulk_delete: bool) -> str:

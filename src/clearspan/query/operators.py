@@ -20,6 +20,7 @@ A missing value matches `is_null` and `empty` and nothing else: no negation hold
 Metadata: a trace carries a set of values per key (of all its spans). A positive operator holds when it holds for
 some of them; its negation when the key is there and the positive form holds for none; `empty` when none of them
 is a non-empty text.
+Scores: likewise the set of scores of one name, of the trace and of its root span; `empty` is `is_null`.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ ALLOWED: Mapping[FieldType, frozenset[Operator]] = MappingProxyType(
         FieldType.MONEY: _NUMBER,
         FieldType.DURATION: _NUMBER,
         FieldType.SECONDS: _NUMBER,
+        FieldType.SCORE: _NUMBER,
         FieldType.TIME: _NUMBER,
         FieldType.BOOL: EQUALITY | PRESENCE,
         FieldType.SEARCH: frozenset({Operator.CONTAINS, Operator.ICONTAINS, Operator.FULL_TEXT_SEARCH}),

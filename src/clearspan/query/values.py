@@ -45,7 +45,7 @@ def make_condition(
         label: the field as the caller spelled it, for errors.
         operator: IS_NULL with the value false becomes IS_NOT_NULL.
         values: JSON-like values as received. Presence tests take none, `""` or true; IS_NULL takes one truth value.
-        key: of a metadata field.
+        key: of a field that is named with one.
     Raises:
         InvalidFilter: `.fields` is the label; the message names it, what was given, and what is allowed.
     """
@@ -53,7 +53,7 @@ def make_condition(
         allowed = ", ".join(sorted(ALLOWED[field.type]))
         raise _error(label, f"the operator {operator} does not fit a field of type {field.type}; allowed: {allowed}")
     if key is not None and not is_unicode(key):
-        raise _error(label, "the metadata key is not valid Unicode")
+        raise _error(label, "the key is not valid Unicode")
     if operator in PRESENCE:
         return Condition(field, _presence(label, operator, values), (), key)
     if not values:
@@ -88,7 +88,7 @@ def _value(field: Field, operator: Operator, value: object) -> Value:
     if value is None:
         raise _Refused("null is not a value; to find missing values use `isnull`")
     match field.type:
-        case FieldType.INT | FieldType.MONEY | FieldType.DURATION | FieldType.SECONDS:
+        case FieldType.INT | FieldType.MONEY | FieldType.DURATION | FieldType.SECONDS | FieldType.SCORE:
             return _number(value)
         case FieldType.TIME:
             return _time_ns(value)

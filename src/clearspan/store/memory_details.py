@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.span import Span
+from clearspan.model.trace import TraceSummary
 from clearspan.query.ast import Condition, Expr, RootSpan, SomeEntry, SomeSpan, children_of
 from clearspan.query.evaluate import SpanFacts
 from clearspan.store.span_payload import payload_of
@@ -29,6 +30,19 @@ def details_of(trace: Trace, annotations: Sequence[Annotation], where: Expr) -> 
 def looks_into_spans(expr: Expr) -> bool:
     """Whether a filter of traces turns to single spans."""
     return isinstance(expr, RootSpan | SomeSpan | SomeEntry) or any(map(looks_into_spans, children_of(expr)))
+
+
+def scores_of(annotations: Sequence[Annotation], summary: TraceSummary) -> list[tuple[str, float]]:
+    """What `scores__<name>` may ask of a trace: (name, score) of each annotation about it or its root span."""
+    return [
+        (each.name, each.score)
+        for each in annotations
+        if each.score is not None
+        and (
+            each.target is AnnotationTarget.TRACE
+            or (each.target is AnnotationTarget.SPAN and each.span_id == summary.root_span_id)
+        )
+    ]
 
 
 def _is_about(annotation: Annotation, span: Span, trace: Trace) -> bool:

@@ -66,7 +66,7 @@ def _matching(
         details = [SpanFacts(span) for span, _ in trace.spans.values()]
         if where is not None:
             details = details_of(trace, said, where)
-            facts = trace.facts(where)._replace(details=details)
+            facts = trace.facts(where, said)._replace(details=details)
         for each in details:
             if _is_within(each.span, window) and span_matches(where, each, facts):
                 yield trace, each.span

@@ -18,7 +18,7 @@ from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Expr, conditions
 from clearspan.query.evaluate import TraceFacts, matches
 from clearspan.query.fields import FieldType
-from clearspan.store.memory_details import details_of, looks_into_spans
+from clearspan.store.memory_details import details_of, looks_into_spans, scores_of
 from clearspan.store.port import TraceRow
 from clearspan.store.spans import pieces_of
 
@@ -67,7 +67,9 @@ class Trace:
         searches = any(condition.field.type is FieldType.SEARCH for condition in conditions(where))
         texts = [searchable_text(record) for record in self.live_records()] if searches else []
         details = details_of(self, said, where) if looks_into_spans(where) else []
-        return TraceFacts(self.summary, [span for span, _ in self.spans.values()], texts, details)
+        return TraceFacts(
+            self.summary, [span for span, _ in self.spans.values()], texts, details, scores_of(said, self.summary)
+        )
 
     def live_records(self) -> Iterator[bytes]:
         """The wire records that some row still stands for."""

@@ -14,7 +14,7 @@ import orjson
 
 from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.trace import Scope
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.annotations import (
     CHANGEABLE,
     EXPIRE_MAX,

@@ -14,7 +14,7 @@ import orjson
 
 from clearspan.model.errors import Conflict, Overloaded
 from clearspan.model.trace import Scope
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.annotation_deletion import PlannedAnnotation
 from clearspan.store.annotations import AnnotationQuery, AnnotationRow
 from clearspan.store.port import SUMMARIES_MAX, Breakdown, HideOutcome

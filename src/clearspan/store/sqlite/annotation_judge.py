@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from clearspan.model.trace import Scope, Window
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.annotation_deletion import PlannedAnnotation
 from clearspan.store.annotations import AnnotationQuery
 from clearspan.store.port import HideOutcome, HoldRow

@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from clearspan.model.trace import Scope
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.sqlite.annotation_rows import ROW_COLUMNS, row_of
 

@@ -10,7 +10,7 @@ import apsw
 import orjson
 
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.annotations import AnnotationRow
 
 ANNOTATION_COLUMNS = ", ".join(Annotation._fields)

@@ -15,7 +15,7 @@ from clearspan.ingest.payload import decode_block
 from clearspan.ingest.rollup import summarise
 from clearspan.model.errors import StoreDamaged
 from clearspan.model.span import LogRecord, Span
-from clearspan.query.compile_span import HIDDEN_ANNOTATION
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION
 from clearspan.store.sqlite import attachments, text_index
 from clearspan.store.sqlite.deletion_rows import CANCELLED, REFUSING
 from clearspan.store.sqlite.rows import (

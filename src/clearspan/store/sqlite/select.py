@@ -34,6 +34,7 @@ _EQUALITY_INDEX = {
     "session_identifier": "trace_by_session",
 }
 _POSITIVE = frozenset({Operator.EQUALS, Operator.IN})
+_MISSING = frozenset({Operator.IS_NULL, Operator.EMPTY})
 
 
 class Entry(Enum):
@@ -41,7 +42,11 @@ class Entry(Enum):
 
     INDEX = "index"  # through the index named in the plan
     METADATA = "metadata"  # through the sets of traces of a metadata condition
+    SCORES = "scores"  # through the sets of traces of a condition on scores
     GIVEN = "given"  # through a list of trace_pks
+
+
+_ENTERED = {Entry.METADATA: FieldType.METADATA, Entry.SCORES: FieldType.SCORE}
 
 
 class Plan(NamedTuple):
@@ -55,7 +60,7 @@ class Plan(NamedTuple):
 
 def entry_of(conn: apsw.Connection, project_id: int, where: Expr | None) -> tuple[Entry, str]:
     """The narrowest way into a filter: (entry, index name)."""
-    index = "trace_by_start"
+    entry, index = Entry.INDEX, "trace_by_start"
     for part in conjuncts(where) if where is not None else ():
         if not isinstance(part, Condition):
             continue
@@ -66,7 +71,11 @@ def entry_of(conn: apsw.Connection, project_id: int, where: Expr | None) -> tupl
                 return Entry.METADATA, ""
         elif _means_errors(part):
             index = "trace_by_error"
-    return Entry.INDEX, index
+        elif part.field.type is FieldType.SCORE and part.operator not in _MISSING:
+            entry = Entry.SCORES
+    if index == "trace_by_error":
+        return Entry.INDEX, index
+    return entry, index if entry is Entry.INDEX else ""
 
 
 def narrow_part(where: Expr | None) -> Condition | None:
@@ -115,7 +124,12 @@ def plan(
     if any_hidden:
         parts.append("t.trace_pk NOT IN (SELECT trace_pk FROM hidden)")
     if where is not None:
-        compiled = compile_where(where, project_ids=(project_id,) if entry is Entry.METADATA else None)
+        entered = _ENTERED.get(entry)
+        compiled = (
+            compile_where(where, project_ids=None)
+            if entered is None
+            else compile_where(where, project_ids=(project_id,), entered=entered)
+        )
         parts.append(f"({compiled.sql})")
         params.extend(compiled.params)
     how = f"INDEXED BY {index}" if entry is Entry.INDEX else "NOT INDEXED"
