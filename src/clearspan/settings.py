@@ -18,6 +18,9 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from clearspan import faults
 from clearspan.files import disk
@@ -169,6 +172,28 @@ class Settings:
 
     prices_file: Path | None = _setting(None, "TOML file of your own prices; they come first.")  # noqa: RUF009
 
+    llm_base_url: str | None = _setting(
+        None,
+        "Endpoint that experiments ask for completions and judgements, in OpenAI's form, such as "
+        "`https://api.example.com/v1`. Without one there are none.",
+    )
+    llm_api_key: SecretStr | None = _setting(  # noqa: RUF009
+        None, "Key for that endpoint. Never shown, logged or sent elsewhere.", secret=True
+    )
+    llm_model: str | None = _setting(None, "Model that is asked where an evaluator or a step names none.")
+    llm_provider: str | None = _setting(
+        None, "Whose prices that endpoint's models have, such as `openai`; else the model's name decides."
+    )
+    llm_allow_private: bool = _setting(
+        False, "Let that endpoint, and no other, be on a private address, at any port, or without TLS."
+    )
+    llm_timeout_s: float = _setting(60.0, "Seconds one request to that endpoint may take.", min=0.1, max=3600)
+    llm_retries_max: int = _setting(
+        4,
+        "Times such a request is sent again on 408, 409, 429 and 5xx, after `Retry-After` or a growing pause.",
+        max=20,
+    )
+
 
 def load_settings(
     options: Mapping[str, Any] | None = None,
@@ -294,9 +319,25 @@ def _read(name: str, value: Any, origin: str) -> Any:
     except ValueError as error:
         shown = "" if item.metadata.get("secret") else f", not {value!r}"
         raise InvalidInput(f"{origin}: {name} must be {error}{shown}.", fields=(name,)) from None
+    if name == "llm_base_url":
+        _check_endpoint(parsed, origin)
     if name == "api_key" and isinstance(parsed, str) and len(parsed) < API_KEY_CHARS_MIN:
         raise InvalidInput(f"{origin}: api_key must have at least {API_KEY_CHARS_MIN} characters.", fields=(name,))
     return parsed
+
+
+def _check_endpoint(url: str, origin: str) -> None:
+    """Refuse an address that could not be asked, or that holds a secret: addresses are shown in errors and logs."""
+    try:
+        parts = urlsplit(url)
+        is_fit = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_fit = False
+    if not is_fit or "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidInput(
+            f"{origin}: llm_base_url must be an http or https address without user, query and fragment.",
+            fields=("llm_base_url",),
+        )
 
 
 def _parse(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
@@ -315,6 +356,8 @@ def _parse(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
         return _parse_number(value, kind, bounds)
     if not isinstance(value, (str, Path)) or not str(value):
         raise ValueError("text")
+    if kind == SecretStr | None:
+        return SecretStr(str(value))
     if kind == Path or kind == Path | None:
         return Path(value)
     if "choices" in bounds and value not in bounds["choices"]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from clearspan.model.errors import InvalidInput
 from clearspan.settings import Settings, check_bind, is_loopback, load_settings, settings_table, unknown_variables
@@ -53,6 +54,8 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ("API_KEY", KEY, KEY),
         ("PORT", "", 8321),
         ("PORT", "tcp://10.0.0.7:8321", 8321),
+        ("LLM_BASE_URL", "http://[::1]:11434/v1", "http://[::1]:11434/v1"),
+        ("LLM_API_KEY", KEY, SecretStr(KEY)),
     ],
 )
 def test_values_are_read(name: str, text: str, value: object) -> None:
@@ -129,3 +132,29 @@ def test_every_setting_is_documented() -> None:
     assert settings_table() in page, "docs/settings.md is out of date: put settings_table() into it"
     for item in fields(Settings):
         assert item.metadata["text"].endswith("."), item.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://h/v1",
+        "h/v1",
+        "https://",
+        f"https://user:{KEY}@h/v1",
+        f"https://h/v1?key={KEY}",
+        "http://h:0",
+        "http://[::1",
+    ],
+)
+def test_an_endpoint_that_could_not_be_asked_or_holds_a_secret_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^CLEARSPAN_LLM_BASE_URL: ") as raised:
+        load_settings(environ={"CLEARSPAN_LLM_BASE_URL": url})
+    assert KEY not in str(raised.value)
+
+
+def test_the_endpoints_key_shows_nowhere() -> None:
+    settings = load_settings(environ={"CLEARSPAN_LLM_API_KEY": KEY})
+    shown = [repr(settings), str(settings), str(asdict(settings)), repr(settings.llm_api_key)]
+    assert not [text for text in shown if KEY in text]
+    assert settings.llm_api_key is not None
+    assert settings.llm_api_key.get_secret_value() == KEY
