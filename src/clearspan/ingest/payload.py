@@ -12,7 +12,7 @@ raw].
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -144,6 +144,27 @@ def encode_block(records: Iterable[BlockRecord], shared: Iterable[Shared] = (NO_
 def decode_block(data: bytes) -> Block:
     """The records of a stored block. Raises StoreDamaged."""
     return parse_block(unpack_block(data))
+
+
+def pick_records(block: Block, keeps: Callable[[BlockRecord], bool]) -> Block:
+    """A block of some of the records, with no more shared parts than they need."""
+    records = [record for record in block.records if keeps(record)]
+    used = sorted({record.shared_index for record in records})
+    place = {old: new for new, old in enumerate(used)}
+    return Block(
+        [block.shared[index] for index in used],
+        [record._replace(shared_index=place[record.shared_index]) for record in records],
+    )
+
+
+def join_blocks(blocks: Iterable[Block]) -> Block:
+    """One block of the records of several."""
+    joined = Block([], [])
+    for block in blocks:
+        first = len(joined.shared)
+        joined.shared.extend(block.shared)
+        joined.records.extend(record._replace(shared_index=first + record.shared_index) for record in block.records)
+    return joined
 
 
 def record_bytes(block: Block, record: BlockRecord) -> bytes:

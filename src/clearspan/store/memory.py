@@ -28,6 +28,7 @@ from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_a
 from clearspan.store.memory_sessions import SessionMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
+from clearspan.store.span_deletion import parts_by_span, render_name, size_of, without_spans
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.tombstone import tombstone_key
 
@@ -42,7 +43,6 @@ class MemoryStore(SessionMemory, AttachmentMemory):
         """
         super().__init__(tombstone_secret)
         self._prices = prices
-        self._next_pk = 1
         self._waiting = Waiting()
 
     # -- writing ----------------------------------------------------------------------------------------------
@@ -61,6 +61,8 @@ class MemoryStore(SessionMemory, AttachmentMemory):
             self._deletions[deletion_id].late_refused += size
             self._waiting.take(batch.project_id, [span.span_id for span in batch.spans])
             return WriteOutcome(0, 0, size, deletion_id)
+        batch, refused, refused_by = self._refuse_spans(batch)
+        size -= refused
         trace_pk = self._pk_of.get((batch.project_id, batch.trace_id))
         old = self._traces.get(trace_pk) if trace_pk is not None else None
         if old is None:
@@ -73,14 +75,29 @@ class MemoryStore(SessionMemory, AttachmentMemory):
             stored += kept
         else:
             stored = self._waiting.add(batch.project_id, batch.attachments, received_ns)
-            return WriteOutcome(stored, size - stored, 0, None)
+            return WriteOutcome(stored, size - stored, refused, refused_by)
         if stored:
             self._next_pk = max(self._next_pk, new.trace_pk + 1)
             before = self._traces.get(new.trace_pk)
             self._traces[new.trace_pk] = new
             self._pk_of[new.project_id, new.trace_id] = new.trace_pk
             self._annotations.written(before, new, received_ns)
-        return WriteOutcome(stored, size - stored, 0, None)
+        return WriteOutcome(stored, size - stored, refused, refused_by)
+
+    def _refuse_spans(self, batch: TraceBatch) -> tuple[TraceBatch, int, str | None]:
+        """The batch without spans that were deleted by themselves, how much that took away, and by whom."""
+        known = self._traces.get(self._pk_of.get((batch.project_id, batch.trace_id), 0))
+        parts = parts_by_span(batch)
+        found = {
+            span_id: by
+            for span_id in parts.keys() - (known.spans.keys() if known is not None else set())
+            if (by := self.find_tombstone(batch.project_id, render_name(batch.trace_id, span_id))) is not None
+        }
+        for span_id, deletion_id in found.items():
+            self._deletions[deletion_id].late_refused += parts[span_id]
+        self._waiting.take(batch.project_id, found)
+        left = without_spans(batch, found) if found else batch
+        return left, size_of(batch) - size_of(left), next(iter(found.values()), None)
 
     def _write_homeless(self, batch: TraceBatch, received_ns: int) -> WriteOutcome:
         """Attachments of runs whose trace the sender did not name."""

@@ -21,6 +21,7 @@ from clearspan.store.annotations import (
     AnnotationWrite,
 )
 from clearspan.store.memory_trace import Trace
+from clearspan.store.span_deletion import render_name
 
 _T = AnnotationTarget
 Key = tuple[int, AnnotationTarget, str | None, str | None, str | None, int | None, str, str]
@@ -108,9 +109,10 @@ class MemoryAnnotations:
                     refused.append(self._hidden[trace.trace_pk])
                 elif a.target is _T.TRACE or a.span_id in trace.spans:
                     return _Row(0, project_id, a, trace.trace_pk)
-                else:
+                elif refuse(project_id, render_name(a.trace_id, a.span_id or "")) is None:
                     halves.append(_Row(0, project_id, a, trace.trace_pk, received_ns, projects))
-            refused += [by for by in [refuse(project_id, a.trace_id)] if by is not None]
+            names = [a.trace_id, render_name(a.trace_id, a.span_id or "")]
+            refused += [by for name in names if (by := refuse(project_id, name)) is not None]
         if halves:
             return halves[0]
         return refused[0] if refused else waiting
@@ -125,7 +127,9 @@ class MemoryAnnotations:
                 yield trace
 
     def _store(self, row: _Row, projects: Sequence[int]) -> str:
-        shown = [old for old in self._rows.values() if old.row_no not in self.hidden_by]
+        shown = [
+            old for old in self._rows.values() if old.row_no not in self.hidden_by and old.trace_pk not in self._hidden
+        ]
         olds = [old for old in shown if old.key == row.key] or [
             old
             for old in shown
@@ -191,7 +195,10 @@ class MemoryAnnotations:
         return [
             each
             for each in self._rows.values()
-            if each.key == row.key and each.row_no != row.row_no and each.row_no not in self.hidden_by
+            if each.key == row.key
+            and each.row_no != row.row_no
+            and each.row_no not in self.hidden_by
+            and each.trace_pk not in self._hidden
         ]
 
     def patch(self, scope: Scope, annotation_id: str, change: AnnotationChange) -> AnnotationRow | None:
@@ -318,6 +325,35 @@ class MemoryAnnotations:
                 pks = {trace.trace_pk for trace in traces}
                 theirs += [row.row_no] if pks and pks <= trace_pks else []
         return theirs
+
+    # -- of spans that are cut out: see memory_span_deleting.py -----------------------------------------------------
+
+    def give(self, from_pk: int, to_pk: int, span_id: str) -> None:
+        """What was said of a span of one trace is said of another trace."""
+        for row in list(self._rows.values()):
+            if row.trace_pk == from_pk and row.annotation.span_id == span_id:
+                self._rows[row.row_no] = row._replace(trace_pk=to_pk)
+
+    def take_along(self, trace_pk: int) -> None:
+        """The last span of a trace goes: what waits for others of it goes on waiting."""
+        for row in list(self._rows.values()):
+            if row.trace_pk == trace_pk and row.waits_ns is not None:
+                self._rows[row.row_no] = row._replace(trace_pk=None)
+
+    def give_back(self, from_pk: int, trace: Trace) -> None:
+        """What was said of a part is said of the trace; where the same was said anew, the later word stays."""
+        for row in [row for row in self._rows.values() if row.trace_pk == from_pk]:
+            new = row._replace(trace_pk=trace.trace_pk, annotation=row.annotation._replace(trace_id=trace.trace_id))
+            rivals = self._rivals(new) if self._is_settled(new) else []
+            if not rivals:
+                self._rows[row.row_no] = new
+                continue
+            del self._rows[row.row_no]
+            if row.annotation.updated_ns >= rivals[0].annotation.updated_ns:
+                self._replace(rivals[0], new)
+
+    def _is_settled(self, row: _Row) -> bool:
+        return row.waits_ns is None and row.row_no not in self.hidden_by
 
     # -- deleting annotations by themselves: see memory_annotation_deleting.py -------------------------------------
 

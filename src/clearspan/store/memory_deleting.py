@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from clearspan.query.ast import Expr
 from clearspan.store.annotation_deletion import PlannedAnnotation
 from clearspan.store.memory_annotation_deleting import MemoryAnnotationDeletions, leaves_of_annotations
 from clearspan.store.memory_annotations import MemoryAnnotations
+from clearspan.store.memory_span_deleting import SpanCutting
 from clearspan.store.memory_trace import TARGETS, Trace, selected
 from clearspan.store.port import (
     SETTLE_ROWS_MAX,
@@ -31,6 +33,7 @@ from clearspan.store.port import (
     TraceRow,
     child_id_of,
 )
+from clearspan.store.span_deletion import any_span, parse_name, render_name
 from clearspan.store.tombstone import manifest_salt_of, tombstone_key
 
 _NOTHING = HideOutcome(0, 0, 0, 0)
@@ -52,6 +55,7 @@ class Deletion:
     batches: list[tuple[dict[str, int], bool]] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     annotations: list[PlannedAnnotation] | None = None  # the manifest of one of annotations
+    kind: DeletionKind = DeletionKind.TRACES
 
 
 @dataclass
@@ -78,11 +82,17 @@ class DeletingMemory(MemoryAnnotationDeletions):
         self._pk_of: dict[tuple[int, str], int] = {}
         self._hidden: dict[int, str] = {}  # trace_pk → deletion_id
         self._annotations = MemoryAnnotations(self._traces, self._hidden)
+        self._next_pk = 1
+        self._spans = SpanCutting(self._traces, self._pk_of, self._annotations, self._new_pk)
         self._tombstones: dict[bytes, str] = {}  # key → deletion_id
         self._deletions: dict[str, Deletion] = {}
         self._holds: dict[str, HoldRow] = {}
         self._previews: dict[bytes, tuple[bytes, int]] = {}  # key → (body, expires_ns)
         self._notes: dict[str, tuple[bytes, bytes]] = {}
+
+    def _new_pk(self) -> int:
+        self._next_pk += 1
+        return self._next_pk - 1
 
     def _is_visible(self, trace_pk: int) -> bool:
         return trace_pk in self._traces and trace_pk not in self._hidden
@@ -116,6 +126,19 @@ class DeletingMemory(MemoryAnnotationDeletions):
                 for trace in self._matching(scope, None, window)
                 if trace.trace_id in trace_ids
             )
+
+    def plan_spans(self, scope: Scope, names: Sequence[str]) -> list[PlannedTrace]:
+        with self._lock:
+            return sorted(
+                PlannedTrace(trace.trace_pk, trace.project_id, render_name(trace.trace_id, span_id))
+                for trace in self._matching(scope, None, Window())
+                for span_id in trace.spans
+                if span_id in names or render_name(trace.trace_id, span_id) in names
+            )
+
+    def count_spans(self, scope: Scope) -> int:
+        with self._lock:
+            return sum(len(trace.spans) for trace in self._matching(scope, None, Window()))
 
     def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         with self._lock:
@@ -182,9 +205,11 @@ class DeletingMemory(MemoryAnnotationDeletions):
             if preview_key is not None:
                 del self._previews[preview_key]
             salt = manifest_salt or manifest_salt_of(self._secret, deletion_id)
-            self._deletions[deletion_id] = Deletion(judged.outcome, request, salt, sorted(judged.hit))
-            self._mark(deletion_id, judged.hit)
-            self._hand_over(deletion_id, judged.held)
+            kind = DeletionKind.SPANS if any_span(manifest) else DeletionKind.TRACES
+            hit, held = self._spans.cut(judged.hit, time.time_ns()), self._spans.number(judged.held)
+            self._deletions[deletion_id] = Deletion(judged.outcome, request, salt, sorted(hit), kind=kind)
+            self._mark(deletion_id, hit)
+            self._hand_over(deletion_id, held)
             return judged.outcome
 
     def hide_child(self, deletion_id: str, scope: Scope, where: Expr | None, window: Window) -> HideOutcome | None:
@@ -199,10 +224,12 @@ class DeletingMemory(MemoryAnnotationDeletions):
             judged = self._judge(child.manifest, scope, where, window, mine=deletion_id)
             if judged.held and not judged.hit:
                 return None
+            mine = [line for line in judged.hit if self._hidden.get(line.trace_pk) == deletion_id]
+            hit = mine + self._spans.cut([line for line in judged.hit if line not in mine], time.time_ns())
             child.is_waiting = False
             child.outcome = judged.outcome
-            child.manifest = sorted(judged.hit)
-            self._mark(deletion_id, judged.hit)
+            child.manifest = sorted(hit)
+            self._mark(deletion_id, hit)
             self._hand_over(deletion_id, judged.held)
             return judged.outcome
 
@@ -211,8 +238,12 @@ class DeletingMemory(MemoryAnnotationDeletions):
     ) -> _Judged:
         """What becomes of each line now; lines that the deletion `mine` hid already are its own."""
         judged = _Judged()
-        for line in manifest:
-            is_mine = bool(mine) and self._hidden.get(line.trace_pk) == mine
+        for each in manifest:
+            is_mine = bool(mine) and self._hidden.get(each.trace_pk) == mine
+            line = each
+            if any_span([each]) and not is_mine:  # a span that is still in its trace is what the trace is
+                whole = self._spans.find(each)
+                line = PlannedTrace(-1 if whole is None else whole.trace_pk, each.project_id, "")
             if not is_mine and not self._is_visible(line.trace_pk):
                 judged.absent += 1
             elif not is_mine and not selected(
@@ -220,7 +251,7 @@ class DeletingMemory(MemoryAnnotationDeletions):
             ):
                 judged.no_longer_matching += 1
             else:
-                (judged.held if self._is_held(line.trace_pk) else judged.hit).append(line)
+                (judged.held if self._is_held(line.trace_pk) else judged.hit).append(each)
         return judged
 
     def _mark(self, deletion_id: str, lines: Iterable[PlannedTrace]) -> None:
@@ -235,7 +266,9 @@ class DeletingMemory(MemoryAnnotationDeletions):
         child_id, parent = child_id_of(deletion_id), self._deletions[deletion_id]
         if child_id not in self._deletions:
             salt = manifest_salt_of(self._secret, child_id)
-            self._deletions[child_id] = Deletion(_NOTHING, parent.request, salt, [], deletion_id, is_waiting=True)
+            self._deletions[child_id] = Deletion(
+                _NOTHING, parent.request, salt, [], deletion_id, is_waiting=True, kind=parent.kind
+            )
         child = self._deletions[child_id]
         child.manifest = sorted({*child.manifest, *lines})
         self._mark(child_id, [line for line in lines if self._hidden.get(line.trace_pk) == deletion_id])
@@ -249,6 +282,7 @@ class DeletingMemory(MemoryAnnotationDeletions):
                 raise Conflict("Erasure has begun; it cannot be undone.", code="purge_begun")
             if deletion.is_waiting and self._has_more(deletion.parent_id):
                 raise Conflict("Its parent deletion is not finished.", code="parent_unfinished")
+            self._check_whole(deletion_id)
             freed = self._cancel(deletion_id)
             child = self._deletions.get(child_id_of(deletion_id))
             if child is not None and child.is_waiting:
@@ -261,11 +295,27 @@ class DeletingMemory(MemoryAnnotationDeletions):
             deletion.request, deletion.annotations, deletion.cancelled, deletion.is_waiting = None, [], True, False
             return self._cancel_annotations(deletion_id)
         freed = [pk for pk, by in self._hidden.items() if by == deletion_id]
+        spans = [line for line in deletion.manifest if line.trace_pk in freed and any_span([line])]
         for pk in freed:
             del self._hidden[pk]
         self._tombstones = {key: by for key, by in self._tombstones.items() if by != deletion_id}
         deletion.request, deletion.manifest, deletion.cancelled, deletion.is_waiting = None, [], True, False
+        self._spans.put_back(spans, time.time_ns())
         return len(freed)
+
+    def _check_whole(self, deletion_id: str) -> None:
+        """Raises Conflict if the trace of a span that was cut out was deleted meanwhile."""
+        for each in (deletion_id, child_id_of(deletion_id)):
+            for line in self._deletions[each].manifest if each in self._deletions else ():
+                name = parse_name(line.trace_id)
+                if (
+                    name is not None
+                    and self._hidden.get(line.trace_pk) == each
+                    and self.find_tombstone(line.project_id, name.trace_id) is not None
+                ):
+                    raise Conflict(
+                        "The trace of a span was deleted meanwhile; it cannot be undone.", code="trace_deleted"
+                    )
 
     # -- erasing ----------------------------------------------------------------------------------------------
 
@@ -291,7 +341,7 @@ class DeletingMemory(MemoryAnnotationDeletions):
                 held_traces=deletion.outcome.held,
                 manifest_salt=deletion.salt,
                 is_waiting=deletion.is_waiting,
-                kind=DeletionKind.TRACES if deletion.annotations is None else DeletionKind.ANNOTATIONS,
+                kind=deletion.kind,
             )
 
     def manifest(self, deletion_id: str) -> list[PlannedTrace]:
@@ -392,7 +442,9 @@ class DeletingMemory(MemoryAnnotationDeletions):
     def _new_deletion(self, deletion_id: str, request: bytes | None, salt: bytes, parent_id: str | None) -> Deletion:
         """One of annotations, still empty."""
         salt = salt or manifest_salt_of(self._secret, deletion_id)
-        made = self._deletions[deletion_id] = Deletion(_NOTHING, request, salt, [], parent_id, annotations=[])
+        made = self._deletions[deletion_id] = Deletion(
+            _NOTHING, request, salt, [], parent_id, annotations=[], kind=DeletionKind.ANNOTATIONS
+        )
         return made
 
     def _known(self, deletion_id: str) -> Deletion:
@@ -448,9 +500,14 @@ class DeletingMemory(MemoryAnnotationDeletions):
 
     def _covers(self, hold: HoldRow, trace_pk: int) -> bool:
         trace = self._traces[trace_pk]
+        whole = self._spans.whole_of(trace)
+        name = parse_name(trace.trace_id)
+        trace_id = trace.trace_id if name is None else name.trace_id
+        if whole is not None and self._covers(hold, whole.trace_pk):
+            return True
         return (
             hold.released_ns is None
-            and (hold.trace_ids is None or trace.trace_id in hold.trace_ids)
+            and (hold.trace_ids is None or trace_id in hold.trace_ids)
             and selected(trace, hold.scope, hold.where, hold.window, self._said_of(trace.trace_pk))
         )
 

@@ -130,6 +130,7 @@ class DeletionKind(StrEnum):
 
     TRACES = "traces"
     ANNOTATIONS = "annotations"
+    SPANS = "spans"
 
 
 class PlannedTrace(NamedTuple):
@@ -226,6 +227,15 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
         """The not hidden traces of those ids within scope and window: every permitted copy."""
         ...
 
+    def plan_spans(self, scope: Scope, names: Sequence[str]) -> list[PlannedTrace]:
+        """The spans of those names (store/span_deletion.py), or of those bare span ids, in not hidden traces within the
+        scope: every permitted copy, each with the trace_pk of its trace, sorted."""
+        ...
+
+    def count_spans(self, scope: Scope) -> int:
+        """How many spans reads show in that scope. Cost O(traces of its projects)."""
+        ...
+
     def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         """The not hidden traces within scope, other than those given, that name a run (model.runs) of one of those
         traces in their metadata, under one of those keys: 32 hex digits or the UUID with dashes, small or capital.
@@ -278,9 +288,10 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
 
         Until it returns, no read and no ingest minds it; a large manifest may be staged in many short transactions
         before one makes it count. The store computes the tombstones itself (store/tombstone.py) with the secret it
-        was opened with. What a hold keeps becomes the manifest of a waiting child deletion (`child_id_of`), which
-        gets a copy of the request. Repeating it with the same deletion_id changes nothing and returns the outcome as
-        it stands.
+        was opened with. Lines of spans (store/span_deletion.py; all lines or none, SPANS_MAX at most, without `where`
+        and window) are cut out of their traces by the same transaction. What a hold keeps becomes the manifest of a
+        waiting child deletion (`child_id_of`), which gets a copy of the request. Repeating it with the same
+        deletion_id changes nothing and returns the outcome as it stands.
 
         Args:
             manifest_salt: stays with the deletion and keys the leaves of its manifest (proof.manifest).
@@ -311,7 +322,8 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
         Returns:
             How many traces are visible again; 0 for a repeat.
         Raises:
-            Conflict: a purge batch was done (code `purge_begun`).
+            Conflict: a purge batch was done (code `purge_begun`), or the trace of a span was deleted meanwhile
+                (`trace_deleted`).
             ValueError: no such deletion.
         """
         ...

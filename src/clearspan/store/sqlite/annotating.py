@@ -25,6 +25,7 @@ from clearspan.store.annotations import (
     AnnotationRow,
     AnnotationWrite,
 )
+from clearspan.store.span_deletion import render_name
 from clearspan.store.sqlite import annotation_listing
 from clearspan.store.sqlite.annotation_rows import ANNOTATION_COLUMNS, annotation_of, key_of, retire_keys
 from clearspan.store.sqlite.deletion_rows import REFUSING
@@ -111,12 +112,15 @@ def _place(conn: apsw.Connection, secret: bytes, write: AnnotationWrite) -> _Pla
             "FROM trace t WHERE t.project_id = ?1 AND t.trace_id = ?2",
             (project_id, annotation.trace_id, annotation.span_id),
         ).fetchone()
-        if found is None:
-            refused_by = _tombstone(conn, secret, project_id, annotation.trace_id)
-            known += [] if refused_by is None else [_Place(project_id, deletion_no=refused_by)]
-            continue
-        trace_pk, hidden_by, has_span = found
+        trace_pk, hidden_by, has_span = found or (None, None, False)
         waits = annotation.target is not _T.TRACE and not has_span
+        if (trace_pk is None or waits) and hidden_by is None:
+            refused_by = _refusing(conn, secret, project_id, annotation)
+            if refused_by is not None:
+                known.append(_Place(project_id, deletion_no=refused_by))
+                continue
+        if trace_pk is None:
+            continue
         known.append(_Place(project_id, trace_pk, waits, hidden_by))
     # Whole targets before traces that still lack the span, before what was deleted.
     nowhere = _Place(projects[0], waits=True)
@@ -136,6 +140,15 @@ def _session_place(conn: apsw.Connection, projects: Sequence[int], session_id: s
         if found is not None:
             refused.append(_Place(project_id, deletion_no=found[0]))
     return refused[0] if refused else _Place(projects[0], waits=True)
+
+
+def _refusing(conn: apsw.Connection, secret: bytes, project_id: int, annotation: Annotation) -> int | None:
+    """The deletion that refuses an annotation: of its trace, or of its span by itself."""
+    trace_id = annotation.trace_id or ""
+    found = _tombstone(conn, secret, project_id, trace_id)
+    if found is None and annotation.span_id is not None:
+        found = _tombstone(conn, secret, project_id, render_name(trace_id, annotation.span_id))
+    return found
 
 
 def _tombstone(conn: apsw.Connection, secret: bytes, project_id: int, trace_id: str) -> int | None:
@@ -165,7 +178,8 @@ def _store(
         old = conn.execute(
             "SELECT annotation_no, annotation_id, created_ns FROM annotation a WHERE annotation_id = ? "
             "AND project_id IN (SELECT value FROM json_each(?)) "
-            f"AND NOT {HIDDEN_ANNOTATION} ORDER BY annotation_no LIMIT 1",
+            f"AND NOT {HIDDEN_ANNOTATION} AND coalesce(trace_pk, -1) NOT IN (SELECT trace_pk FROM hidden) "
+            "ORDER BY annotation_no LIMIT 1",
             (annotation.annotation_id, orjson.dumps(write.project_ids).decode()),
         ).fetchone()
     place = (project_id, key, trace_pk, *waits)
@@ -213,7 +227,7 @@ def attach(conn: apsw.Connection, written: Iterable[tuple[int, Iterable[str]]]) 
                 place = (trace.project_id, trace.trace_pk, waits_ns, waits_in)
             if annotation.target is not _T.SESSION:
                 annotation = annotation._replace(trace_id=trace.trace_id)
-            _settle_in(conn, row_no, place, annotation)
+            settle_in(conn, row_no, place, annotation)
 
 
 _WAITING = (
@@ -228,7 +242,7 @@ def _has_span(conn: apsw.Connection, trace_pk: int, span_id: str | None) -> bool
     )
 
 
-def _settle_in(conn: apsw.Connection, row_no: int, place: tuple[Any, ...], annotation: Annotation) -> None:
+def settle_in(conn: apsw.Connection, row_no: int, place: tuple[Any, ...], annotation: Annotation) -> None:
     """Move a waiting row to its place. If its key is taken there, the later word stays, in the older row."""
     key = key_of(annotation)
     retire_keys(conn, place[0], key)

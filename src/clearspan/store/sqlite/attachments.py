@@ -87,6 +87,24 @@ def put(conn: apsw.Connection, trace_pk: int, attachments: Iterable[Attachment])
     return stored
 
 
+def move(conn: apsw.Connection, from_pk: int, to_pk: int, span_id: str) -> None:
+    """Give the attachments of a span to another trace, which has none of that span. Cost: their bytes, written anew."""
+    found: list[Any] = conn.execute(
+        "SELECT name, size_bytes, first_piece FROM attachment WHERE trace_pk = ? AND span_id = ?", (from_pk, span_id)
+    ).fetchall()
+    for name, size_bytes, first in found:
+        to = _next_piece(conn, to_pk)
+        start = piece_range(from_pk)[0] + first
+        conn.execute(
+            "UPDATE attachment_piece SET piece_id = piece_id + ? WHERE piece_id >= ? AND piece_id < ?",
+            (piece_range(to_pk)[0] + to - start, start, start + pieces_of(size_bytes)),
+        )
+        conn.execute(
+            "UPDATE attachment SET trace_pk = ?, first_piece = ? WHERE trace_pk = ? AND span_id = ? AND name = ?",
+            (to_pk, to, from_pk, span_id, name),
+        )
+
+
 def _next_piece(conn: apsw.Connection, trace_pk: int) -> int:
     first, last = piece_range(trace_pk)
     newest = conn.execute(

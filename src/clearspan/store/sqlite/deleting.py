@@ -32,9 +32,11 @@ from clearspan.store.port import (
     PlannedTrace,
     TraceRow,
 )
+from clearspan.store.span_deletion import any_span
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import erase, hiding, holds, linking, listing, private, recount, textsearch
+from clearspan.store.sqlite import erase, hiding, holds, linking, listing, private, recount, span_finding, textsearch
 from clearspan.store.sqlite.annotation_deleting import SqliteAnnotationDeletions
+from clearspan.store.sqlite.attachments import VISIBLE, visible_params
 from clearspan.store.sqlite.judge import Question, judge
 from clearspan.store.sqlite.log_copy import REST_BYTES
 from clearspan.store.sqlite.reader import SqliteReader
@@ -97,6 +99,18 @@ class SqliteDeletionStore(SqliteAnnotationDeletions):
 
     def plan_ids(self, scope: Scope, trace_ids: Sequence[str], window: Window) -> list[PlannedTrace]:
         return self._reader.plan_ids(scope, trace_ids, window)
+
+    def plan_spans(self, scope: Scope, names: Sequence[str]) -> list[PlannedTrace]:
+        with self._reader.snapshot() as conn:
+            return span_finding.plan_spans(conn, scope, names)
+
+    def count_spans(self, scope: Scope) -> int:
+        with self._reader.snapshot() as conn:
+            return int(
+                conn.execute(
+                    f"SELECT coalesce(sum(t.span_count), 0) FROM trace t WHERE {VISIBLE}", visible_params(scope)
+                ).get
+            )
 
     def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         with self._reader.snapshot() as conn:
@@ -168,7 +182,9 @@ class SqliteDeletionStore(SqliteAnnotationDeletions):
         question = Question(scope, where, window)
         with self._reader.snapshot() as conn:
             is_slow = question.is_slow(holds.rows(conn))
-        if len(manifest) <= min(self.direct_max, hiding.SLICE_SLOW if is_slow else self.direct_max):
+        if any_span(manifest) or len(manifest) <= min(
+            self.direct_max, hiding.SLICE_SLOW if is_slow else self.direct_max
+        ):
             outcome: HideOutcome = self._writer.call(
                 "hide", deletion_id, question, list(manifest), request, manifest_salt, exact, preview_key
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -11,9 +12,10 @@ import apsw
 
 from clearspan.faults import fault
 from clearspan.model.errors import Overloaded
-from clearspan.store.port import HideOutcome, HoldRow, PlannedTrace
+from clearspan.store.port import DeletionKind, HideOutcome, HoldRow, PlannedTrace
+from clearspan.store.span_deletion import any_span
 from clearspan.store.sqlite import deletion_rows as rows
-from clearspan.store.sqlite import erase, hiding, holds, private, survivors
+from clearspan.store.sqlite import erase, hiding, holds, private, span_cutting, survivors
 from clearspan.store.sqlite import stage as staging
 from clearspan.store.sqlite.deletion_rows import CountKey
 from clearspan.store.sqlite.judge import Question
@@ -147,22 +149,44 @@ class DeletionCalls:
     ) -> HideOutcome:
         """See port.DeletionStore.hide; for small manifests."""
         fault("store.before_hide")
-        outcome = hiding.hide(
-            self.conn,
-            self._secret,
-            deletion_id,
-            question,
-            manifest,
-            request,
-            manifest_salt=manifest_salt,
-            exact=exact,
-            preview_key=preview_key,
-        )
+        with self._writer.pks_kept():
+            outcome = hiding.hide(
+                self.conn,
+                self._secret,
+                self._cutter(),
+                deletion_id,
+                question,
+                manifest,
+                request,
+                manifest_salt=manifest_salt,
+                exact=exact,
+                preview_key=preview_key,
+            )
         self._note_tombstones(preview_key)
+        self._note_spans(deletion_id)
         if self._stage is not None:
             self._stage.touched.update(line.trace_pk for line in manifest)
         fault("store.after_hide")
         return outcome
+
+    def _cutter(self) -> hiding.Cutter:
+        now_ns = time.time_ns()
+        return hiding.Cutter(
+            cut=lambda lines: self._cut(lines, now_ns),
+            number=lambda lines: span_cutting.number(self._writer, lines),
+            put_back=lambda lines: span_cutting.put_back(self._writer, lines, now_ns),
+        )
+
+    def _cut(self, lines: Sequence[PlannedTrace], now_ns: int) -> list[PlannedTrace]:
+        if not any_span(lines):
+            return list(lines)
+        cut = span_cutting.cut(self._writer, lines, now_ns)
+        fault("store.after_cut")
+        return cut
+
+    def _note_spans(self, deletion_id: str) -> None:
+        if rows.known(self.conn, deletion_id).kind == DeletionKind.SPANS:
+            self._writer.span_tombstones_exist = True
 
     def _note_tombstones(self, preview_key: bytes | None = None) -> None:
         self._writer.tombstones_exist = True
@@ -260,14 +284,18 @@ class DeletionCalls:
     @with_room
     def hide_child_slice(self, deletion_id: str, question: Question, above: int) -> tuple[int, HideOutcome | None]:
         """See hiding.hide_child_slice."""
-        answer = hiding.hide_child_slice(self.conn, self._secret, deletion_id, question, above, is_over=self._timer())
+        with self._writer.pks_kept():
+            answer = hiding.hide_child_slice(
+                self.conn, self._secret, self._cutter(), deletion_id, question, above, is_over=self._timer()
+            )
         self._writer.tombstones_exist = True
+        self._note_spans(deletion_id)
         return answer
 
     @with_room
     def cancel(self, deletion_id: str, counts: Mapping[CountKey, int]) -> tuple[int, list[int]]:
         """See hiding.cancel."""
-        answer = hiding.cancel(self.conn, deletion_id, counts)
+        answer = hiding.cancel(self.conn, self._secret, self._cutter(), deletion_id, counts)
         self._owes_empty_log = True
         fault("store.after_cancel")
         return answer

@@ -6,15 +6,18 @@ Each function is one transaction. What is large comes in slices (`hide_child_sli
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import apsw
 import orjson
 
 from clearspan.model.errors import Conflict, Overloaded
-from clearspan.store.port import HideOutcome, PlannedTrace
+from clearspan.store.port import DeletionKind, HideOutcome, PlannedTrace
+from clearspan.store.span_deletion import any_span
 from clearspan.store.sqlite import deletion_rows as rows
 from clearspan.store.sqlite.deletion_rows import CANCELLED, HIDDEN, WAITING, CountKey
 from clearspan.store.sqlite.judge import Judged, Question, judge
+from clearspan.store.sqlite.span_cutting import check_whole
 from clearspan.store.tombstone import manifest_salt_of
 
 SLICE = 1_000
@@ -30,9 +33,18 @@ def outcome_of(judged: Judged) -> HideOutcome:
     )  # fmt: skip
 
 
+class Cutter(NamedTuple):
+    """How lines of spans become lines of traces: see span_cutting.py."""
+
+    cut: Callable[[Sequence[PlannedTrace]], list[PlannedTrace]]
+    number: Callable[[Sequence[PlannedTrace]], list[PlannedTrace]]
+    put_back: Callable[[Sequence[PlannedTrace]], None]
+
+
 def hide(
     conn: apsw.Connection,
     secret: bytes,
+    cutter: Cutter,
     deletion_id: str,
     question: Question,
     manifest: Sequence[PlannedTrace],
@@ -52,14 +64,16 @@ def hide(
         rows.check_exact(exact, outcome)
         conn.execute("DELETE FROM preview WHERE key = ?", (preview_key,))
         salt = manifest_salt or manifest_salt_of(secret, deletion_id)
-        deletion_no = rows.insert(conn, deletion_id, HIDDEN, request, manifest_salt=salt)
+        kind = DeletionKind.SPANS if any_span(manifest) else DeletionKind.TRACES
+        deletion_no = rows.insert(conn, deletion_id, HIDDEN, request, manifest_salt=salt, kind=kind.value)
         conn.execute(
             "UPDATE deletion SET hidden = ?, no_longer_matching = ?, already_absent = ? WHERE deletion_no = ?",
             (*outcome[:3], deletion_no),
         )
-        rows.add_manifest(conn, deletion_no, judged.hit)
-        rows.add_hidden(conn, secret, deletion_no, judged.hit)
-        rows.hand_over(conn, secret, rows.by_no(conn, deletion_no), judged.held)
+        hit = cutter.cut(judged.hit)
+        rows.add_manifest(conn, deletion_no, hit)
+        rows.add_hidden(conn, secret, deletion_no, hit)
+        rows.hand_over(conn, secret, rows.by_no(conn, deletion_no), cutter.number(judged.held))
     return outcome
 
 
@@ -74,6 +88,7 @@ def may_go(conn: apsw.Connection, child: rows.DeletionRow) -> bool:
 def hide_child_slice(
     conn: apsw.Connection,
     secret: bytes,
+    cutter: Cutter,
     deletion_id: str,
     question: Question,
     above: int,
@@ -95,7 +110,17 @@ def hide_child_slice(
         lines = rows.manifest_lines(conn, child.deletion_no, above=above, limit=SLICE)
         judged, done = judge(conn, question._replace(mine_no=child.deletion_no), lines, is_over=is_over)
         marked = _hidden_among(conn, judged.hit)
-        rows.add_hidden(conn, secret, child.deletion_no, [line for line in judged.hit if line.trace_pk not in marked])
+        fresh = [line for line in judged.hit if line.trace_pk not in marked]
+        cut = cutter.cut(fresh)
+        conn.executemany(
+            "UPDATE manifest SET trace_pk = ? WHERE deletion_no = ? AND trace_pk = ?",
+            [
+                (new.trace_pk, child.deletion_no, old.trace_pk)
+                for old, new in zip(fresh, cut, strict=True)
+                if new.trace_pk != old.trace_pk
+            ],
+        )
+        rows.add_hidden(conn, secret, child.deletion_no, cut)
         dropped = [*judged.no_longer_matching, *judged.absent]
         conn.executemany(
             "DELETE FROM manifest WHERE deletion_no = ? AND trace_pk = ?",
@@ -123,7 +148,9 @@ def _hidden_among(conn: apsw.Connection, lines: Sequence[PlannedTrace]) -> set[i
     return {pk for (pk,) in found}
 
 
-def cancel(conn: apsw.Connection, deletion_id: str, counts: Mapping[CountKey, int]) -> tuple[int, list[int]]:
+def cancel(
+    conn: apsw.Connection, secret: bytes, cutter: Cutter, deletion_id: str, counts: Mapping[CountKey, int]
+) -> tuple[int, list[int]]:
     """Make the hidden traces of a deletion and of its waiting child visible again.
 
     Args:
@@ -140,6 +167,8 @@ def cancel(conn: apsw.Connection, deletion_id: str, counts: Mapping[CountKey, in
         numbers = [row.deletion_no]
         if child is not None and child.phase == WAITING:
             numbers.append(child.deletion_no)
+        spans = [line for number in numbers for line in _hidden_spans(conn, number)]
+        check_whole(conn, secret, spans)
         freed = 0
         for number in numbers:
             conn.execute("DELETE FROM hidden WHERE deletion_no = ?", (number,))  # a scan: 0.2 µs a hidden trace
@@ -148,7 +177,17 @@ def cancel(conn: apsw.Connection, deletion_id: str, counts: Mapping[CountKey, in
         if freed != sum(counts.values()):
             raise Overloaded("The deletion is changing; try again.")
         rows.add_counts(conn, counts)
+        cutter.put_back(spans)
     return freed, numbers
+
+
+def _hidden_spans(conn: apsw.Connection, deletion_no: int) -> list[PlannedTrace]:
+    """The spans that a deletion has cut out of their traces."""
+    if rows.by_no(conn, deletion_no).kind != DeletionKind.SPANS:
+        return []
+    lines = rows.manifest_lines(conn, deletion_no)
+    hidden = _hidden_among(conn, lines)
+    return [line for line in lines if line.trace_pk in hidden]
 
 
 def check_cancel(conn: apsw.Connection, row: rows.DeletionRow) -> None:

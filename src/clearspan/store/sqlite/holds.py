@@ -15,6 +15,7 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.codec import decode_expr, encode_expr
 from clearspan.store.port import HoldRow
+from clearspan.store.span_deletion import SLASH
 from clearspan.store.sqlite import select, textsearch
 
 CHUNK = 500
@@ -68,18 +69,34 @@ def kept_by(conn: apsw.Connection, hold: HoldRow, trace_pks: Sequence[int]) -> s
 
 
 def kept(conn: apsw.Connection, active: Sequence[HoldRow], trace_pks: Sequence[int]) -> set[int]:
-    """Those of the traces that some of the holds covers."""
+    """Those of the traces that some of the holds covers. A span that was cut out of its trace is covered with it."""
     found: set[int] = set()
     if not active:
         return found
+    whole_of = _wholes(conn, trace_pks)
+    asked = [*trace_pks, *sorted(set(whole_of.values()) - set(trace_pks))]
     with textsearch.searching(conn, unlimited=True, narrow=False):
-        for start in range(0, len(trace_pks), CHUNK):
-            for project_id, pks in _by_project(conn, trace_pks[start : start + CHUNK]).items():
+        for start in range(0, len(asked), CHUNK):
+            for project_id, pks in _by_project(conn, asked[start : start + CHUNK]).items():
                 for hold in active:
                     if project_id in hold.scope.project_ids:
                         sql, params = _query(hold, project_id)
                         found.update(pk for (pk,) in conn.execute(sql, (*params, pks)))
-    return found
+    return {pk for pk in trace_pks if pk in found or whole_of.get(pk) in found}
+
+
+def _wholes(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[int, int]:
+    """Of spans that were cut out (store/span_deletion.py): what is left of the trace that each came from."""
+    rows: list[Any] = conn.execute(
+        "SELECT part.trace_pk, whole.trace_pk FROM json_each(?) AS w CROSS JOIN trace part ON part.trace_pk = w.value "
+        f"CROSS JOIN trace whole ON whole.project_id = part.project_id AND whole.trace_id = {_WHOLE_ID} "
+        f"WHERE part.trace_id <> {_WHOLE_ID}",
+        (orjson.dumps(list(trace_pks)).decode(),),
+    ).fetchall()
+    return dict(rows)
+
+
+_WHOLE_ID = f"substr(part.trace_id, 1, instr(part.trace_id || '{SLASH}', '{SLASH}') - 1)"
 
 
 def count_hidden(conn: apsw.Connection, hold: HoldRow) -> int:
@@ -104,7 +121,7 @@ def _query(hold: HoldRow, project_id: int) -> tuple[str, tuple[Any, ...]]:
     plan = select.plan(hold.scope, project_id, hold.where, hold.window, entry=select.Entry.GIVEN, any_hidden=False)
     sql, params = f"SELECT t.trace_pk FROM {plan.table} WHERE {plan.sql}", plan.params
     if hold.trace_ids is not None:
-        sql += " AND t.trace_id IN (SELECT value FROM json_each(?))"
+        sql += f" AND {_WHOLE_ID.replace('part.', 't.')} IN (SELECT value FROM json_each(?))"
         params = (*params, orjson.dumps(hold.trace_ids).decode())
     return f"{sql} AND t.trace_pk IN (SELECT value FROM json_each(?))", params
 

@@ -12,6 +12,7 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr, conditions
 from clearspan.query.fields import FieldType
 from clearspan.store.port import HoldRow, PlannedTrace
+from clearspan.store.span_deletion import any_span, parse_name
 from clearspan.store.sqlite import holds, select, textsearch
 from clearspan.store.sqlite.holds import CHUNK
 
@@ -60,12 +61,51 @@ def judge(
     *,
     is_over: Callable[[], bool] = lambda: False,
 ) -> tuple[Judged, int]:
-    """Judge lines in pieces until all are done or the time is over; at least one piece.
+    """Judge lines in pieces until all are done or the time is over; at least one piece. Those of spans, which are few,
+    are judged at once: one that is still in its trace is what the trace is, as long as it is there.
 
     Returns:
         The answers, and how many lines they are about.
     Cost: about 5 µs a line; a text search unpacks traces.
     """
+    if any_span(lines):
+        return _judge_spans(conn, question, lines), len(lines)
+    return _judge_traces(conn, question, lines, is_over=is_over)
+
+
+def _judge_spans(conn: apsw.Connection, question: Question, lines: Sequence[PlannedTrace]) -> Judged:
+    mine = conn.execute(
+        f"SELECT trace_pk FROM hidden WHERE trace_pk {_IN_PKS} AND deletion_no = ?",
+        (orjson.dumps([line.trace_pk for line in lines]).decode(), question.mine_no),
+    )
+    cut_out = {pk for (pk,) in mine}
+    own, places = [], []
+    for line in lines:
+        name = parse_name(line.trace_id)
+        if name is None or line.trace_pk in cut_out:
+            own.append(line)
+            continue
+        pk = conn.execute(
+            "SELECT t.trace_pk FROM trace t CROSS JOIN span s USING (trace_pk) "
+            "WHERE t.project_id = ? AND t.trace_id = ? AND s.span_id = ?",
+            (line.project_id, *name),
+        ).get
+        places.append((line, None if pk is None else PlannedTrace(pk, line.project_id, name.trace_id)))
+    judged, _ = _judge_traces(conn, question, own)
+    of_wholes, _ = _judge_traces(conn, question, sorted({whole for _, whole in places if whole is not None}))
+    for answers, wholes in zip(judged, of_wholes, strict=True):
+        answers += [line for line, whole in places if whole in wholes]
+    judged.absent.extend(line for line, whole in places if whole is None)
+    return judged
+
+
+def _judge_traces(
+    conn: apsw.Connection,
+    question: Question,
+    lines: Sequence[PlannedTrace],
+    *,
+    is_over: Callable[[], bool] = lambda: False,
+) -> tuple[Judged, int]:
     judged = Judged([], [], [], [])
     active = holds.rows(conn)
     done = 0

@@ -14,7 +14,8 @@ from clearspan.ingest.payload import decode_block, record_bytes
 from clearspan.model.errors import NotFound
 from clearspan.model.runs import derived_from, is_hashed, is_run_id, may_be_hashed, run_id_of
 from clearspan.model.trace import Scope
-from clearspan.store.port import SpanDetail
+from clearspan.store.port import PlannedTrace, SpanDetail
+from clearspan.store.span_deletion import parse_name, render_name
 from clearspan.store.spans import AttachmentInfo, SpanRow, pieces_of
 from clearspan.store.sqlite import attachments
 from clearspan.store.sqlite.attachments import VISIBLE, visible_params
@@ -142,6 +143,30 @@ def places_by_own_id(conn: apsw.Connection, project_ids: Iterable[int], span_ids
         rows: Any = conn.execute(sql, (orjson.dumps(ids).decode(), projects)) if ids else ()
         found += [(trace_pk, span_id) for trace_pk, span_id in rows]
     return found
+
+
+def plan_spans(conn: apsw.Connection, scope: Scope, names: Sequence[str]) -> list[PlannedTrace]:
+    """See port.DeletionStore.plan_spans."""
+    places: list[Place] = []
+    for name in filter(None, map(parse_name, names)):
+        found: Any = conn.execute(
+            "SELECT t.trace_pk, s.span_id FROM json_each(?) AS p CROSS JOIN trace t ON t.project_id = p.value "
+            "AND t.trace_id = ? CROSS JOIN span s ON s.trace_pk = t.trace_pk AND s.span_id = ?",
+            (orjson.dumps(scope.project_ids).decode(), *name),
+        )
+        places += [(trace_pk, span_id) for trace_pk, span_id in found]
+    places += places_by_own_id(conn, scope.project_ids, {name for name in names if parse_name(name) is None})
+    rows: Any = conn.execute(
+        f"SELECT t.trace_pk, t.project_id, t.trace_id FROM trace t WHERE {VISIBLE} "
+        "AND t.trace_pk IN (SELECT value FROM json_each(?))",
+        (*visible_params(scope), orjson.dumps(sorted({pk for pk, _ in places})).decode()),
+    )
+    traces = {pk: (project_id, trace_id) for pk, project_id, trace_id in rows}
+    return sorted(
+        PlannedTrace(pk, traces[pk][0], render_name(traces[pk][1], span_id))
+        for pk, span_id in set(places)
+        if pk in traces
+    )
 
 
 def derived_places(conn: apsw.Connection, projects: str, run_id: str) -> list[Place]:

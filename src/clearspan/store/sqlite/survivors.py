@@ -69,7 +69,7 @@ def purge_some(
             done_to = annotation_erasing.purge_survivors(conn, row, done_to, counts, rows_max=left)
             if counts.total() >= rows_max or is_over():
                 break
-        while row.kind == DeletionKind.TRACES and done_to is not None:
+        while row.kind != DeletionKind.ANNOTATIONS and done_to is not None:
             pks = _next_piece(conn, row.deletion_no, done_to)
             kept = holds.kept(conn, active, pks)
             if pks and not _purge_piece(conn, [pk for pk in pks if pk not in kept], counts, rows_max):
