@@ -25,6 +25,7 @@ from clearspan.settings import Settings
 from clearspan.store.annotations import EXPIRE_MAX, AnnotationReader, AnnotationWriter
 from clearspan.store.port import DeletionStore, TraceReader
 from clearspan.store.sqlite.open import open_store
+from clearspan.store.transfer import TransferStore
 
 DELETE_THREADS = 8
 
@@ -65,6 +66,7 @@ def open_services(settings: Settings, catalog: Catalog) -> Iterator[Services]:
                 annotations=store.reader,
                 annotating=store.annotations,
                 deletions=store.deletions,
+                transfers=store.transfers,
                 writer=store.writer,
                 is_writing=lambda: store.writer.is_alive,
                 end_reads=store.reader.end_reads,
@@ -82,6 +84,7 @@ def assemble(
     annotations: AnnotationReader,
     annotating: AnnotationWriter,
     deletions: DeletionStore,
+    transfers: TransferStore,
     writer: WriterClient,
     is_writing: Callable[[], bool] = lambda: True,
     end_reads: Callable[[float], None] = lambda grace_s: None,
@@ -143,6 +146,7 @@ def assemble(
             reader=reader,
             annotations=annotations,
             annotating=annotating,
+            transfers=transfers,
             gateway=gateway,
             deleter=deleter,
             holds=holds,

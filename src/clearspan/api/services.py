@@ -20,6 +20,7 @@ from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
 from clearspan.store.annotations import AnnotationReader, AnnotationWriter
 from clearspan.store.port import TraceReader
+from clearspan.store.transfer import TransferStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Services:
     reader: TraceReader
     annotations: AnnotationReader
     annotating: AnnotationWriter
+    transfers: TransferStore
     gateway: IngestGateway
     deleter: Deleter
     holds: Holds

@@ -276,6 +276,15 @@ class Catalog(ProjectCatalog):
         with self._database.write() as db:
             return shares.drop_shares(db, self._instance.secret, traces)
 
+    def move_shares(self, org_id: int, from_ids: Sequence[int], trace_ids: Sequence[str], to_project_id: int) -> None:
+        """Keep the public links of traces open that moved to another project. Safe to repeat."""
+        with self._database.write() as db:
+            shares.move_shares(db, self._instance.secret, from_ids, trace_ids, to_project_id)
+        for number in from_ids:
+            for trace_id, token, _ in self._run_shares.links_of(number, trace_ids):
+                if number != to_project_id and self._run_shares.remove(number, trace_id):
+                    self._run_shares.create(org_id, to_project_id, trace_id, token)
+
     def count_shares(self, traces: Sequence[tuple[int, str]]) -> int:
         """How many of (project_id, trace_id) pairs are shared."""
         with self._database.read() as db:

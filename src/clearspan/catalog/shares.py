@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from clearspan.catalog.projects import ProjectState
 from clearspan.catalog.tables import organisation, project, share
@@ -80,6 +80,15 @@ def find_share(db: Connection, secret: bytes, org_public_id: str, trace_id: str)
 def drop_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]) -> int:
     """Remove the shares of (project_id, trace_id) pairs; how many there were. Safe to repeat."""
     return sum(db.execute(delete(share).where(which)).rowcount for which in _chunks(secret, traces))
+
+
+def move_shares(
+    db: Connection, secret: bytes, from_ids: Sequence[int], trace_ids: Sequence[str], to_project_id: int
+) -> None:
+    """Let the shares of traces that moved name their new project. Safe to repeat."""
+    others = [number for number in from_ids if number != to_project_id]
+    for which in _chunks(secret, [(number, trace_id) for number in others for trace_id in trace_ids]):
+        db.execute(update(share).where(which).values(project_id=to_project_id))
 
 
 def count_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]) -> int:

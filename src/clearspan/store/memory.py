@@ -27,13 +27,14 @@ from clearspan.store.annotations import (
 from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
 from clearspan.store.memory_sessions import SessionMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
+from clearspan.store.memory_transfers import TransferringMemory
 from clearspan.store.port import LogDetail, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums, WriteOutcome
 from clearspan.store.span_deletion import parts_by_span, render_name, size_of, without_spans
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.tombstone import tombstone_key
 
 
-class MemoryStore(SessionMemory, AttachmentMemory):
+class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
     """TraceWriter, TraceReader and DeletionStore in one; safe to call from many threads."""
 
     def __init__(self, tombstone_secret: bytes, prices: PriceBook | None = None) -> None:
@@ -55,6 +56,7 @@ class MemoryStore(SessionMemory, AttachmentMemory):
         self._waiting.sweep(received_ns)
         if not batch.trace_id:
             return self._write_homeless(batch, received_ns)
+        batch = batch._replace(project_id=self.home_of(batch.project_id, batch.trace_id))
         size = len(batch.spans) + len(batch.logs) + len(batch.attachments)
         deletion_id = self._tombstones.get(tombstone_key(self._secret, batch.project_id, batch.trace_id))
         if deletion_id is not None:

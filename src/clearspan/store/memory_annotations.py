@@ -150,10 +150,10 @@ class MemoryAnnotations:
         """A trace was written: what waited for it is its own; what was said of a session it has left may wait."""
         if old is not None and old.summary.session_id is not None:
             session_id = old.summary.session_id
-            if not any(self._traces_of(trace.project_id, session_id=session_id)):
-                for row in self._of_session(trace.project_id, session_id):
+            if not any(self._traces_of(old.project_id, session_id=session_id)):
+                for row in self._of_session(old.project_id, session_id):
                     if row.waits_ns is None:
-                        self._rows[row.row_no] = row._replace(waits_ns=now_ns, waits_in=(trace.project_id,))
+                        self._rows[row.row_no] = row._replace(waits_ns=now_ns, waits_in=(old.project_id,))
         for row_no in list(self._rows):
             waiting = self._rows.get(row_no)  # gone if one before it had its key
             if (
@@ -163,6 +163,23 @@ class MemoryAnnotations:
                 and trace.project_id in waiting.waits_in
             ):
                 self._attach(waiting, trace)
+
+    def hides_of(self, trace_pk: int) -> bool:
+        """Whether a deletion has hidden one of the trace's annotations by itself."""
+        return any(row_no in self.hidden_by for row_no, row in self._rows.items() if row.trace_pk == trace_pk)
+
+    def moved(self, old: Trace, new: Trace, now_ns: int) -> None:
+        """A trace went to another project: what was said of it goes along; of two that say the same the later stays."""
+        for row in [row for row in self._rows.values() if row.trace_pk == new.trace_pk]:
+            there = row._replace(project_id=new.project_id)
+            rivals = self._rivals(there)
+            if rivals and row.annotation.updated_ns < rivals[0].annotation.updated_ns:
+                del self._rows[row.row_no]
+                continue
+            for rival in rivals:
+                del self._rows[rival.row_no]
+            self._rows[row.row_no] = there
+        self.written(old, new, now_ns)
 
     def _may_attach(self, row: _Row) -> bool:
         return row.waits_ns is not None and row.row_no not in self.hidden_by

@@ -246,13 +246,16 @@ class DeletingMemory(MemoryAnnotationDeletions):
                 line = PlannedTrace(-1 if whole is None else whole.trace_pk, each.project_id, "")
             if not is_mine and not self._is_visible(line.trace_pk):
                 judged.absent += 1
-            elif not is_mine and not selected(
-                self._traces[line.trace_pk], scope, where, window, self._said_of(line.trace_pk)
-            ):
+            elif not is_mine and not self._still_matches(line, scope, where, window):
                 judged.no_longer_matching += 1
             else:
                 (judged.held if self._is_held(line.trace_pk) else judged.hit).append(each)
         return judged
+
+    def _still_matches(self, line: PlannedTrace, scope: Scope, where: Expr | None, window: Window) -> bool:
+        trace = self._traces[line.trace_pk]  # a trace that moved to another project is no longer the one planned
+        said = self._said_of(line.trace_pk)
+        return trace.project_id == line.project_id and selected(trace, scope, where, window, said)
 
     def _mark(self, deletion_id: str, lines: Iterable[PlannedTrace]) -> None:
         for line in lines:

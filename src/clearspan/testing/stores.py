@@ -12,6 +12,7 @@ from clearspan.store.memory import MemoryStore
 from clearspan.store.port import DeletionStore, LogDetail, SpanDetail, TraceReader, TraceWriter
 from clearspan.store.spans import SpanReader
 from clearspan.store.sqlite.open import SqliteStore
+from clearspan.store.transfer import TransferStore
 from clearspan.testing.local_store import LocalTraceWriter
 
 TOMBSTONE_SECRET = b"the tombstone secret of tests..."
@@ -25,6 +26,7 @@ class Stores(NamedTuple):
     deletions: DeletionStore
     annotating: AnnotationWriter
     annotations: AnnotationReader
+    transfers: TransferStore
     close: Callable[[], None] = lambda: None
 
     @property
@@ -35,13 +37,13 @@ class Stores(NamedTuple):
     @classmethod
     def of_memory(cls, store: MemoryStore) -> Self:
         """Of the store that is everything in one."""
-        return cls(store, store, store, store, store)
+        return cls(store, store, store, store, store, store)
 
     @classmethod
     def of_sqlite(cls, store: SqliteStore) -> Self:
         """Of an embedded store that runs in this process."""
         writer = LocalTraceWriter(store.writer)  # type: ignore[arg-type]
-        return cls(writer, store.reader, store.deletions, store.annotations, store.reader, store.close)
+        return cls(writer, store.reader, store.deletions, store.annotations, store.reader, store.transfers, store.close)
 
 
 class Seen(NamedTuple):

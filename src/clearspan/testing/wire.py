@@ -105,12 +105,12 @@ def open_wire(stack: ExitStack, data: Path, store: str, **settings: Any) -> Wire
         direct = DirectWriter(memory)
         stack.callback(direct.close)
         parts: dict[str, Any] = {"reader": memory, "deletions": memory, "writer": direct}
-        parts |= {"annotations": memory, "annotating": memory}
+        parts |= {"annotations": memory, "annotating": memory, "transfers": memory}
     else:
         opened = open_local_store(data, catalog.tombstone_secret)
         stack.callback(opened.close)
         parts = {"reader": opened.reader, "deletions": opened.deletions, "writer": opened.writer}
-        parts |= {"annotations": opened.reader, "annotating": opened.annotations}
+        parts |= {"annotations": opened.reader, "annotating": opened.annotations, "transfers": opened.transfers}
     services = stack.enter_context(
         assemble(
             replace(Settings(data=data, body_first_byte_s=5.0, reserve_bytes=0), **settings),

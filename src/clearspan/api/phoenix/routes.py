@@ -22,6 +22,7 @@ from clearspan.api.phoenix.span_bodies import ROUTES as SPAN_BODY_ROUTES
 from clearspan.api.phoenix.span_query import ROUTES as SPAN_QUERY_ROUTES
 from clearspan.api.phoenix.spans import ROUTES as SPAN_ROUTES
 from clearspan.api.phoenix.traces import ROUTES as TRACE_ROUTES
+from clearspan.api.phoenix.transfers import ROUTES as TRANSFER_ROUTES
 from clearspan.api.phoenix.users import ROUTES as USER_ROUTES
 from clearspan.api.routing import RestRoute, add_rest_routes, spellings
 
@@ -42,6 +43,7 @@ ROUTES: tuple[RestRoute, ...] = (
     *SPAN_ROUTES,
     *SPAN_BODY_ROUTES,
     *SPAN_QUERY_ROUTES,
+    *TRANSFER_ROUTES,
     *TRACE_ROUTES,
     *USER_ROUTES,
     *KEY_ROUTES,

@@ -13,6 +13,7 @@ from clearspan.store.sqlite.client import WriterClient
 from clearspan.store.sqlite.deleting import SqliteDeletionStore
 from clearspan.store.sqlite.process import Options
 from clearspan.store.sqlite.reader import SqliteReader
+from clearspan.store.sqlite.transfers import SqliteTransfers
 
 DATABASE = "traces.db"
 LOCK_WAIT_S = 10.0
@@ -32,6 +33,11 @@ class SqliteStore:
     def annotations(self) -> SqliteAnnotationWriter:
         """The write side of annotations; the reader reads them."""
         return SqliteAnnotationWriter(self.writer)
+
+    @property
+    def transfers(self) -> SqliteTransfers:
+        """Moves traces between projects."""
+        return SqliteTransfers(self.writer)
 
     def close(self) -> None:
         """End readers and writer; safe while nothing is in flight."""

@@ -19,7 +19,7 @@ from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import DeletionKind, WriteOutcome
 from clearspan.store.span_deletion import parts_by_span, render_name, size_of, without_spans
-from clearspan.store.sqlite import annotating, attachments, text_index
+from clearspan.store.sqlite import annotating, attachments, text_index, transferring
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_NO_MAX,
@@ -117,6 +117,7 @@ class Writer:
         self.span_tombstones_exist = bool(
             self._read_int(f"SELECT EXISTS (SELECT 1 FROM deletion WHERE kind = '{DeletionKind.SPANS}' AND {REFUSING})")
         )
+        self.moves_exist = transferring.any_moved(conn)
         self.annotations_wait = annotating.any_waiting(conn)
         """Whether annotations may wait for what is written."""
         self.attachments_wait = attachments.any_waiting(conn)
@@ -133,7 +134,7 @@ class Writer:
             if not batch.trace_id:
                 homeless.append(at)
                 continue
-            by_trace.setdefault((batch.project_id, batch.trace_id), []).append(at)
+            by_trace.setdefault((self._home_of(batch), batch.trace_id), []).append(at)
         outcomes: list[WriteOutcome | None] = [None] * len(batches)
         admitted = list(batches)
         work: list[StoredTrace] = []
@@ -172,6 +173,12 @@ class Writer:
 
     def _read_int(self, sql: str) -> int:
         return int(self.conn.execute(sql).get or 0)
+
+    def _home_of(self, batch: TraceBatch) -> int:
+        """The project that a batch belongs to: its trace may have moved."""
+        if not self.moves_exist:
+            return batch.project_id
+        return transferring.home_of(self.conn, self._secret, batch.project_id, batch.trace_id)
 
     def _refuse(self, project_id: int, trace_id: str, batches: Iterable[TraceBatch]) -> str | None:
         """The deletion whose tombstone refuses this trace, counting what it refused; None: not tombstoned."""

@@ -1,0 +1,58 @@
+"""Transfers between projects in the in-memory store; store/memory.py holds the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clearspan.model.errors import Conflict, NotFound
+from clearspan.model.trace import Scope, Window
+from clearspan.store.memory_deleting import DeletingMemory
+from clearspan.store.memory_trace import Trace
+from clearspan.store.tombstone import tombstone_key
+
+
+class TransferringMemory(DeletingMemory):
+    """transfer.TransferStore over dictionaries."""
+
+    def __init__(self, tombstone_secret: bytes) -> None:
+        super().__init__(tombstone_secret)
+        self._moved: dict[tuple[int, str], int] = {}  # (old project, trace_id) → new project
+
+    def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
+        with self._lock:
+            found = [each for each in self._matching(scope, None, Window()) if each.trace_id in trace_ids]
+            if {each.trace_id for each in found} != set(trace_ids):
+                raise NotFound("One or more traces not found")
+            if len({each.project_id for each in found}) > 1:
+                raise Conflict("The traces lie in more than one project.", code="several_projects")
+            moving = [each for each in found if each.project_id != to_project_id]
+            for trace in moving:
+                self._check_move(trace, to_project_id)
+            for trace in moving:
+                self._move(trace, to_project_id, moved_ns)
+            return len(found)
+
+    def home_of(self, project_id: int, trace_id: str) -> int:
+        """The project that data of a trace belongs to which was sent to `project_id`."""
+        while (project_id, trace_id) in self._moved:
+            project_id = self._moved[project_id, trace_id]
+        return project_id
+
+    def _check_move(self, trace: Trace, to_project_id: int) -> None:
+        if self._is_held(trace.trace_pk):
+            raise Conflict("A hold keeps one of the traces in its project.", code="held")
+        if self._annotations.hides_of(trace.trace_pk):
+            raise Conflict("A part of one of the traces is being deleted: try again later.", code="being_deleted")
+        key = tombstone_key(self._secret, to_project_id, trace.trace_id)
+        if (to_project_id, trace.trace_id) in self._pk_of or key in self._tombstones:
+            raise Conflict("The destination has or has deleted a trace with one of these ids.", code="taken")
+
+    def _move(self, trace: Trace, to_project_id: int, moved_ns: int) -> None:
+        new = replace(trace, project_id=to_project_id)
+        self._traces[trace.trace_pk] = new
+        del self._pk_of[trace.project_id, trace.trace_id]
+        self._pk_of[to_project_id, trace.trace_id] = trace.trace_pk
+        self._moved.pop((to_project_id, trace.trace_id), None)
+        self._moved[trace.project_id, trace.trace_id] = to_project_id
+        self._annotations.moved(trace, new, moved_ns)

@@ -1,0 +1,33 @@
+"""The store contract for moving traces from one project to another (Phoenix's transfer)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from clearspan.model.trace import Scope
+
+TRANSFER_MAX: Final = 1_000
+"""Traces that one call moves at most: it is one transaction of the writer."""
+
+
+class TransferStore(Protocol):
+    """Moves traces. What was sent to the old project and comes late goes to the new one, without end."""
+
+    def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
+        """Move traces with all that belongs to them, annotations included, in one durable transaction: all or none.
+
+        What was said of a session that no trace of the old project is part of any more waits there.
+        Args:
+            scope: where they are looked for.
+            trace_ids: at most TRANSFER_MAX, in normal form; a repeat counts once.
+            to_project_id: of the same organisation, which the caller sees to.
+        Returns:
+            How many traces were moved or were in that project already.
+        Raises:
+            NotFound: at least one is not there for this scope.
+            Conflict: `several_projects`: they lie in more than one project; `held`: a hold keeps one, which must not
+                get out of the hold's reach; `being_deleted`: an annotation or a span of one is hidden by a deletion;
+                `taken`: the new project has, or has deleted, a trace of one of these ids.
+        """
+        ...

@@ -1,0 +1,181 @@
+"""Traces that move to another project, with all that belongs to them, and what follows them there."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from clearspan.model.annotation import Annotation, AnnotationTarget
+from clearspan.model.errors import Conflict, NotFound
+from clearspan.model.span import TraceBatch
+from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Condition
+from clearspan.query.fields import METADATA
+from clearspan.query.operators import Operator
+from clearspan.query.page import NEWEST_FIRST, OffsetPage
+from clearspan.store.annotations import AnnotationQuery, AnnotationWrite
+from clearspan.store.port import HoldRow
+from clearspan.testing.build import T0_NS, make_annotation, make_batch, make_span, with_metadata
+from clearspan.testing.stores import Stores, visible
+
+A, B, C = 1, 2, 3
+EVERYWHERE = Scope((A, B, C))
+IDS = tuple(f"{n:032x}" for n in range(1, 7))
+
+
+def batch(trace_id: str, *, project_id: int = A, number: int = 0, session: str | None = None) -> TraceBatch:
+    """The `number`-th span of a trace; 0 is its root."""
+    context = with_metadata({"plan": "pro", "n": str(number)})._replace(session_id=session)
+    parent = f"{trace_id[-4:]}.0" if number else None
+    span = make_span(f"{trace_id[-4:]}.{number}", parent=parent, start_s=number, context=context)
+    return make_batch(trace_id, [span], project_id=project_id)
+
+
+def say(stores: Stores, said: list[Annotation], project_id: int) -> None:
+    writes = [AnnotationWrite((project_id,), each, False) for each in said]
+    stores.annotating.put_annotations(writes, received_ns=T0_NS)
+
+
+def move(stores: Stores, trace_ids: list[str], to: int, *, scope: Scope = EVERYWHERE) -> int:
+    return stores.transfers.transfer(scope, trace_ids, to, moved_ns=T0_NS)
+
+
+def where(stores: Stores) -> set[tuple[str, int]]:
+    """(trace id, project), by lists, counts and the metadata index alike."""
+    found: set[tuple[str, int]] = set()
+    for project_id in (A, B, C):
+        scope = Scope((project_id,))
+        rows = stores.reader.list_traces(scope, None, Window(), NEWEST_FIRST, OffsetPage(1, 100)).rows
+        assert stores.reader.count_traces(scope, None, Window()) == stores.deletions.count_visible(scope) == len(rows)
+        pro = Condition(METADATA, Operator.EQUALS, ("pro",), "plan")
+        assert stores.reader.count_traces(scope, pro, Window()) == len(rows)
+        found |= {(row.summary.trace_id, project_id) for row in rows}
+    return found
+
+
+def test_a_moved_trace_is_the_same_trace_elsewhere(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0]), batch(IDS[0], number=1), batch(IDS[1])], received_ns=T0_NS)
+    before = visible(stores.reader, [A])
+    assert move(stores, [IDS[0], IDS[0]], B) == 1
+    assert where(stores) == {(IDS[0], B), (IDS[1], A)}
+    assert visible(stores.reader, [B])[B, IDS[0]] == before[A, IDS[0]]
+    assert move(stores, [IDS[0]], B) == 1  # it is there
+
+
+def test_late_spans_follow_wherever_they_were_sent(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0])], received_ns=T0_NS)
+    for to in (B, C, A, B):
+        move(stores, [IDS[0]], to)
+    for number, project_id in enumerate((A, B, C), start=1):
+        outcome = stores.writer.write([batch(IDS[0], project_id=project_id, number=number)], received_ns=T0_NS)
+        assert outcome[0].stored == 1
+    assert where(stores) == {(IDS[0], B)}
+    found = stores.reader.get_trace(Scope((B,)), IDS[0])
+    assert found is not None
+    assert len(found.spans) == 4
+
+
+def test_deleted_in_the_new_project_it_stays_deleted_in_the_old(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0])], received_ns=T0_NS)
+    move(stores, [IDS[0]], B)
+    manifest = stores.deletions.plan_ids(Scope((B,)), [IDS[0]], Window())
+    stores.deletions.hide("del_1", Scope((B,)), None, Window(), manifest, b"{}")
+    late = stores.writer.write([batch(IDS[0], number=1), batch(IDS[0], project_id=B, number=2)], received_ns=T0_NS)
+    assert [each.refused for each in late] == [1, 1]
+    assert where(stores) == set()
+    with pytest.raises(NotFound):
+        move(stores, [IDS[0]], C)
+
+
+def test_a_plan_of_before_the_move_no_longer_matches(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0])], received_ns=T0_NS)
+    everywhere = Scope((A, B))
+    manifest = stores.deletions.plan_ids(everywhere, [IDS[0]], Window())
+    move(stores, [IDS[0]], B)
+    outcome = stores.deletions.hide("del_1", everywhere, None, Window(), manifest, b"{}")
+    assert (outcome.hidden, outcome.no_longer_matching) == (0, 1)
+    assert where(stores) == {(IDS[0], B)}
+
+
+def test_what_cannot_move_moves_nothing(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0]), batch(IDS[1]), batch(IDS[2]), batch(IDS[2], project_id=B)], received_ns=T0_NS)
+    stores.writer.write([batch(IDS[3], project_id=B), batch(IDS[4]), batch(IDS[4], project_id=C)], received_ns=T0_NS)
+    gone = stores.deletions.plan_ids(Scope((C,)), [IDS[4]], Window())
+    stores.deletions.hide("del_1", Scope((C,)), None, Window(), gone, b"{}")
+    hold = HoldRow("hold_1", 1, Scope((A,)), None, (IDS[1],), Window(), "why", T0_NS, "key_1")
+    stores.deletions.add_hold(hold)
+    before = where(stores)
+    for trace_ids, to, wanted in (
+        ([IDS[0], "f" * 32], B, None),
+        ([IDS[0], IDS[3]], C, "several_projects"),
+        ([IDS[0], IDS[1]], B, "held"),
+        ([IDS[0], IDS[4]], C, "taken"),  # deleted there
+    ):
+        with pytest.raises(NotFound if wanted is None else Conflict) as told:
+            move(stores, list(trace_ids), to)
+        assert wanted is None or told.value.code == wanted
+    with pytest.raises(Conflict, match="destination"):
+        move(stores, [IDS[0], IDS[2]], B, scope=Scope((A,)))
+    with pytest.raises(NotFound):
+        move(stores, [IDS[0]], B, scope=Scope((A,), "prod"))
+    assert where(stores) == before
+
+
+def test_what_was_said_of_it_goes_along(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0], session="s1"), batch(IDS[1], session="s2")], received_ns=T0_NS)
+    stores.writer.write([batch(IDS[2], session="s2")], received_ns=T0_NS)
+    of_trace = make_annotation("good", number=1, target=AnnotationTarget.TRACE, trace_id=IDS[0])
+    of_span = make_annotation("fine", number=2, trace_id=IDS[0], span_id=f"{IDS[0][-4:]}.0")
+    early = make_annotation("early", number=3, target=AnnotationTarget.TRACE, trace_id=IDS[1])
+    sessions = [
+        make_annotation("calm", number=n + 10, target=AnnotationTarget.SESSION, session_id=f"s{n}") for n in (1, 2)
+    ]
+    say(stores, [of_trace, of_span, *sessions], A)
+    say(stores, [early], B)  # waits there
+
+    def said(project_id: int) -> set[str]:
+        rows = stores.annotations.list_annotations(Scope((project_id,)), AnnotationQuery(), limit=10)
+        return {f"{row.annotation.name} {row.annotation.session_id or ''}".strip() for row in rows}
+
+    assert said(A) == {"good", "fine", "calm s1", "calm s2"}
+    move(stores, [IDS[0], IDS[1]], B)
+    assert said(B) == {"good", "fine", "early"}
+    assert said(A) == {"calm s2"}  # that session has a trace here; the other one's waits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_moves_and_writes_equals_a_plain_model(stores: Stores, seed: int) -> None:
+    rng = random.Random(seed)
+    home: dict[str, int] = {}
+    spans: defaultdict[str, set[int]] = defaultdict(set)
+    sent_to: defaultdict[str, set[int]] = defaultdict(set)
+    for _ in range(60):
+        trace_id = rng.choice(IDS)
+        if trace_id in home and rng.random() < 0.4:
+            to = rng.choice([A, B, C])
+            move(stores, [trace_id], to)
+            home[trace_id] = to
+        else:
+            sent_to[trace_id].add(home.get(trace_id, A))
+            project_id, number = rng.choice(sorted(sent_to[trace_id])), rng.randrange(5)
+            stores.writer.write([batch(trace_id, project_id=project_id, number=number)], received_ns=T0_NS)
+            home.setdefault(trace_id, project_id)
+            spans[trace_id].add(number)
+    assert where(stores) == set(home.items())
+    for trace_id, project_id in home.items():
+        found: Any = stores.reader.get_trace(Scope((project_id,)), trace_id)
+        assert len(found.spans) == len(spans[trace_id])
+
+
+def test_the_later_of_two_that_say_the_same_stays(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0])], received_ns=T0_NS)
+    old = make_annotation("good", number=1, target=AnnotationTarget.TRACE, trace_id=IDS[0])
+    new: Annotation = old._replace(annotation_id="f" * 32, score=0.25, updated_ns=old.updated_ns + 1)
+    say(stores, [old], A)
+    say(stores, [new], B)
+    move(stores, [IDS[0]], B)
+    [row] = stores.annotations.list_annotations(Scope((B,)), AnnotationQuery(), limit=10)
+    assert row.annotation.score == 0.25
