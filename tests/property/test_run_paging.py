@@ -19,7 +19,7 @@ from clearspan.model.errors import InvalidPage
 from clearspan.store.spans import SpanOrder, SpanPosition
 from clearspan.testing.wire import SECOND_NS, Wire, iso, open_wire
 
-EXAMPLES = {"memory": 30, "sqlite": 15}
+EXAMPLES = {"memory": 15, "sqlite": 15}
 STARTS = st.integers(0, 5)  # few, so that many runs begin at once
 TRACES = st.lists(st.lists(STARTS, min_size=1, max_size=4), max_size=8)
 """Seconds before now at which the runs of each trace begin, its root first."""
