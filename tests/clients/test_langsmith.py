@@ -120,6 +120,56 @@ def test_runs_arrive_as_otlp(shared_live: Live, run_client: Program, version: st
     check_counts(live, traces, f"{project}-otel", attachments=0)
 
 
+EVALUATED = {
+    "datasets": {
+        "has": [True, False], "read": True, "by_metadata": ["{project}"], "counted": [["{project}", 3, "numbers"]],
+        "taken": True, "unknown": True,
+    },
+    "examples": {
+        "all": ["one", "three", "two"],
+        "renamed": ["three", "two", "uno"],
+        "limited": 2,
+        "splits": [["three", "two"], ["one", "three"], ["one"]],
+        "by_metadata": ["two"],
+        "filtered": ["one", "three"],
+        "as_of_tag": ["one", "three", "two"],
+        "by_id": [True],
+        "split_names": ["held", "long", "test", "train"],
+        "read": {"n": 0, "dataset_split": ["train", "held"]},
+        "versions": 4,
+        "modified": True,
+    },
+    "attachments": {"front": True, "note": True, "count": 2, "gone": True},
+    "shown": {
+        "good": {
+            "runs": {"one": 2, "two": 2, "three": 2}, "errors": 0, "answers": ["ONE", "THREE", "TWO"], "count": 6,
+            "correct": 1.0, "summary": 6.0, "listed": True,
+        },
+        "bad": {
+            "runs": {"one": 1, "two": 1, "three": 1}, "errors": 1, "answers": ["", "?"], "count": 3,
+            "correct": 0.0, "summary": 3.0, "listed": True,
+        },
+        "slow": {
+            "runs": {"one": 1, "two": 1, "three": 1}, "errors": 0, "answers": ["ONE", "THREE", "TWO"], "count": 3,
+            "correct": 1.0, "summary": 3.0, "listed": True,
+        },
+        "sessions": 3,
+        "version": True,
+    },
+    "v2": [3, [3, 3, 3], ["#"]],
+    "removed": {"left": 2, "dataset": False, "example": True, "experiments": [False, True]},
+}  # fmt: skip
+"""What run_langsmith_evaluate.py sees."""
+
+
+@pytest.mark.parametrize(("version", "root"), [(VERSIONS[0], ""), (VERSIONS[1], "/api/v1")])
+def test_datasets_examples_and_evaluate(shared_live: Live, run_client: Program, version: str, root: str) -> None:
+    live, project = shared_live, f"evaluate-{version}"
+    environment = settings(live, root, PROJECT=project)
+    seen = run_client(f"langsmith-{version}", "run_langsmith_evaluate.py", **environment)
+    assert seen == json.loads(json.dumps(EVALUATED).replace("{project}", project))
+
+
 RUNS_READ = {
     "all": [9, ["broken", "model", "turn"]],
     "paged": [7, ["broken", "model", "turn"]],

@@ -1,4 +1,4 @@
-"""What docs/clients/langsmith.md says to paste, pasted: set-up in both languages, and a deletion with its proof."""
+"""What docs/clients/langsmith.md says to paste, pasted: set-up in both languages, evaluate(), a deletion with its proof."""
 
 from __future__ import annotations
 
@@ -53,16 +53,18 @@ def customers(live: Live) -> list[Any]:
 
 
 def test_the_page_is_right(live: Live, tmp_path: Path) -> None:
-    python, (set_up, recipe) = ensure_venv(CLIENT), blocks("python")
+    python, (set_up, evaluate, recipe) = ensure_venv(CLIENT), blocks("python")
     exports, otel, verify = blocks("sh")
     paste(live, set_up, f"{python} pasted", tmp_path)
     assert customers(live) == [("answer", "user@example.com")]
     paste(live, set_up.replace("user@", "other@"), f"{python} pasted", tmp_path, exports, otel)
     assert sorted(customers(live)) == [("answer", "other@example.com"), ("answer", "user@example.com")]
 
+    assert paste(live, evaluate, f"{python} pasted", tmp_path).splitlines()[-1] == "0.5"
+
     said = json.loads(paste(live, recipe, f"{python} pasted user@example.com shop {tmp_path}", tmp_path))
     assert said["traces"] == 1
-    assert customers(live) == [("answer", "other@example.com")]
+    assert ("answer", "user@example.com") not in customers(live)
     command = verify.replace("clearspan", f"PYTHONPATH={SRC} {sys.executable} -m clearspan").strip()
     told = paste(live, "", command, tmp_path)
     assert said["deletion_id"] in told

@@ -28,7 +28,11 @@ def test_info_needs_no_key_and_minds_no_wrong_one(wire: Wire, root: str, key: st
         "size_limit", "size_limit_bytes",
     }  # fmt: skip
     assert told["batch_ingest_config"]["size_limit_bytes"] < wire.services.settings.body_bytes_max
-    assert told["instance_flags"] == {"zstd_compression_enabled": True, "gzip_body_enabled": True}
+    flags = (
+        "zstd_compression_enabled", "gzip_body_enabled", "dataset_examples_multipart_enabled",
+        "examples_multipart_enabled",
+    )  # fmt: skip
+    assert told["instance_flags"] == dict.fromkeys(flags, True)
 
 
 def test_info_counts_no_guess(wire: Wire) -> None:

@@ -59,8 +59,13 @@ def info_of(settings: Settings) -> Json:
             # A body grows by the headers of its parts: half of what is taken leaves room for them.
             "size_limit_bytes": min(BATCH_BYTES_MAX, settings.body_bytes_max // 2),
         },
-        # Flags of what is not there (datasets) are left out, which means no.
-        "instance_flags": {"zstd_compression_enabled": True, "gzip_body_enabled": True},
+        # Flags of what is not there are left out, which means no.
+        "instance_flags": {
+            "zstd_compression_enabled": True,
+            "gzip_body_enabled": True,
+            "dataset_examples_multipart_enabled": True,
+            "examples_multipart_enabled": True,
+        },
         "customer_info": None,
     }
 

@@ -11,8 +11,16 @@ from fastapi import FastAPI
 from clearspan.api.langsmith import (
     attachments,
     audit_logs,
+    comparatives,
     configs,
+    dataset_files,
+    dataset_splits,
+    dataset_versions,
+    datasets,
     deletes,
+    example_deletion,
+    examples,
+    experiment_runs,
     feedback,
     feedback_deletion,
     info,
@@ -49,6 +57,14 @@ ROUTES: tuple[RestRoute, ...] = (
     *public_runs.ROUTES,
     *deletes.ROUTES,
     *audit_logs.ROUTES,
+    *comparatives.ROUTES,
+    *dataset_files.ROUTES,
+    *datasets.ROUTES,
+    *dataset_versions.ROUTES,
+    *dataset_splits.ROUTES,
+    *examples.ROUTES,
+    *example_deletion.ROUTES,
+    *experiment_runs.ROUTES,
 )
 
 
