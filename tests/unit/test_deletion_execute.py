@@ -421,7 +421,9 @@ POINTS = [
 ]  # fmt: skip
 
 
-ELSEWHERE = {  # of children, cancels, holds and lifts: in test_deletion_children.py, _cancel.py and _holds.py
+ELSEWHERE = {  # of children, cancels, holds and lifts: in test_deletion_children.py, _cancel.py and _holds.py; of
+    # redacted items: in tests/property/test_dataset_deletion.py
+    "deletion.before_placeholders", "deletion.after_placeholders",
     "deletion.before_child", "deletion.after_child", "deletion.before_hide_child", "deletion.after_hide_child",
     "deletion.before_cancel", "deletion.after_cancel", "deletion.after_cancelled_recorded", "deletion.before_lift",
     "deletion.after_failed_recorded", "deletion.after_blocked_recorded",

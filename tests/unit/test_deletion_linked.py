@@ -233,7 +233,7 @@ def test_the_copies_are_what_a_plain_walk_finds(seed: int) -> None:
             break
         expected |= more
     beyond = {each for each in ids if expected & set(about[each])} - expected
-    found = find_copies(store, chosen, REACH, EVERYWHERE, limit=100)
+    found = find_copies(store, chosen, REACH, EVERYWHERE, {}, limit=100)
     assert {trace.trace_id for trace in found.traces} == expected - {trace.trace_id for trace in chosen}
     assert list(found.traces) == sorted(found.traces)
     assert found.not_covered == len(beyond)
@@ -243,8 +243,8 @@ def test_more_copies_than_a_plan_may_list_are_listed_one_too_many() -> None:
     store = MemoryStore(TOMBSTONE_SECRET)
     fill(store)
     [root] = store.plan_ids(Scope((APP,)), [A], Window())
-    assert len(find_copies(store, [root], EVERYWHERE, EVERYWHERE, limit=1).traces) == 2
-    assert find_copies(store, [], EVERYWHERE, EVERYWHERE, limit=1) == Copies()
+    assert len(find_copies(store, [root], EVERYWHERE, EVERYWHERE, {}, limit=1).traces) == 2
+    assert find_copies(store, [], EVERYWHERE, EVERYWHERE, {}, limit=1) == Copies()
     assert isinstance(root, PlannedTrace)
 
 

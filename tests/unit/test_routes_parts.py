@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -103,6 +104,9 @@ class SlowWriter:
         await self.may_answer.wait()
         self.written += len(batches)
         return [WriteOutcome(len(batch.spans), 0, 0, None) for batch in batches]
+
+    def submit(self, batches: Sequence[TraceBatch], received_ns: int) -> Future[list[WriteOutcome]]:
+        raise AssertionError("no thread writes here")
 
 
 class TestGateway:

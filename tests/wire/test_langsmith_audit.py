@@ -13,8 +13,7 @@ from native import create, hold, until
 
 from clearspan.api.langsmith.audit_events import OPERATIONS
 from clearspan.catalog import KeyScope
-from clearspan.deletion.projects import REMOVAL_SHAPE, _any_trace
-from clearspan.deletion.request import ByFilter
+from clearspan.deletion.projects import is_removal
 from clearspan.proof.receipt import check_receipt
 from clearspan.proof.signing import parse_jwk
 from clearspan.testing.wire import SECOND_NS, Wire, iso
@@ -209,10 +208,19 @@ def test_every_kind_of_act_has_its_own_operation(wire: Wire) -> None:
     assert by_name["create_hold"]["resources"] == [{"uid": kept["id"]}]
 
 
-def test_a_removal_is_known_by_its_shape() -> None:
-    condition = _any_trace()
-    assert f"{condition.field.name}:{condition.operator.value}:{len(condition.values)}" == REMOVAL_SHAPE
-    assert isinstance(ByFilter(condition).where, type(condition))
+@pytest.mark.parametrize(
+    ("dialect", "shape", "removes"),
+    [
+        ("respan", ("span_count:gte:1", "project:removed:1"), True),
+        ("langsmith", ("span_count:gte:1", "project:removed:1", "copies:taken:2"), True),
+        ("langsmith", ("span_count:gte:1",), True),  # of an older ledger
+        ("respan", ("span_count:gte:1",), False),
+        ("native", ("span_count:gte:1", "copies:taken:2"), False),
+        ("phoenix", ("trace_ids:in:1",), False),
+    ],
+)
+def test_a_removal_is_known_by_its_shape(dialect: str, shape: tuple[str, ...], removes: bool) -> None:
+    assert is_removal(dialect, shape) is removes
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
@@ -33,6 +33,10 @@ class WriterClient(Protocol):
         """Outcomes in the order of the batches, after they are on disk."""
         ...
 
+    def submit(self, batches: Sequence[TraceBatch], received_ns: int) -> Future[list[WriteOutcome]]:
+        """As `write`, for callers without an event loop."""
+        ...
+
 
 class DirectWriter:
     """A WriterClient over a TraceWriter in this process: one thread, one call at a time."""
@@ -42,8 +46,10 @@ class DirectWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
 
     async def write(self, batches: Sequence[TraceBatch], received_ns: int) -> list[WriteOutcome]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: self._writer.write(batches, received_ns=received_ns))
+        return await asyncio.wrap_future(self.submit(batches, received_ns))
+
+    def submit(self, batches: Sequence[TraceBatch], received_ns: int) -> Future[list[WriteOutcome]]:
+        return self._thread.submit(self._writer.write, batches, received_ns=received_ns)
 
     def close(self) -> None:
         """Let the running write end and stop the thread."""
@@ -147,6 +153,10 @@ class IngestGateway:
             self._on_commit(self._clock.monotonic_s() - started)
         assert len(outcomes) == len(batches), "the writer answered for another number of batches"
         return outcomes
+
+    def submit_now(self, batches: Sequence[TraceBatch]) -> list[WriteOutcome]:
+        """As `submit`, for a thread of the server's own that may wait. Not for the event loop's."""
+        return self._writer.submit(batches, self._clock.now_ns()).result() if batches else []
 
     def close(self) -> None:
         """Stop the decoding thread."""

@@ -19,6 +19,7 @@ from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
 from clearspan.deletion.records import CatalogRecords
 from clearspan.experiments.items import Items
+from clearspan.experiments.redaction import ItemRedactor
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
@@ -128,6 +129,7 @@ def assemble(
         limits=ingest_limits(settings),
         attachment_bytes_max=settings.attachment_bytes_max,
     )
+    deleter.redact_with(ItemRedactor(reader, gateway.submit_now, catalog, clock))
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:

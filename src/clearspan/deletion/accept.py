@@ -62,6 +62,7 @@ class Acceptance:
             self._store,
             request,
             Scope(self._catalog.project_ids(request.org_id)),
+            self._catalog.dataset_policies(request.org_id),
             deletion_id=self._attempt(request)[0] or self._ids.new_id("del"),
             salts=Salts(self._ids.token_bytes(planning.SALT_BYTES), self._ids.token_bytes(planning.SALT_BYTES)),
         )

@@ -21,6 +21,7 @@ from clearspan.deletion.plan import Plan
 from clearspan.deletion.policy import Policy
 from clearspan.deletion.preview import Preview
 from clearspan.deletion.recording import move
+from clearspan.deletion.redaction import Redactor
 from clearspan.deletion.request import DeletionRequest
 from clearspan.deletion.result import DeletionResult, result_of
 from clearspan.deletion.state import DeletionState
@@ -422,6 +423,10 @@ class Deleter:
     def add_chore(self, chore: Callable[[], None]) -> None:
         """Something else to do once a minute, until it succeeds each time. Call before `start`."""
         self._chores.append(chore)
+
+    def redact_with(self, redactor: Redactor) -> None:
+        """Who writes empty items in place of redacted ones; without it a deletion that owes some is blocked."""
+        self._steps.redactor = redactor
 
     def _keep_house(self) -> None:
         """Erase expired previews, do the chores, say once of each overdue deletion that it is. Each by itself."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from clearspan.catalog.datasets import SourcePolicy
 from clearspan.deletion.annotations import kind_of
 from clearspan.deletion.state import DeletionState
 from clearspan.store.port import DeletionKind, PlannedTrace
@@ -113,6 +114,10 @@ class DeletionCatalog(Protocol):
 
     def project_ids(self, org_id: int) -> tuple[int, ...]:
         """Every project of an organisation."""
+        ...
+
+    def dataset_policies(self, org_id: int) -> Mapping[int, SourcePolicy]:
+        """project of each dataset of an organisation → what becomes of its items when their sources are deleted."""
         ...
 
     def unfinished_deletions(self) -> list[DeletionJob]:

@@ -1,17 +1,23 @@
-"""Copies of what is deleted: traces of evaluators, whose inputs hold the outputs that they judged.
+"""Copies of what is deleted: traces of evaluators, whose inputs hold the outputs that they judged; items of datasets
+that were made from a trace; and what experiments did with such items.
 
 LangSmith's SDKs name the judged run in the metadata of the evaluator's own run, as `target_run_id` or
 `reference_run_id`, and keep it in another project. A deletion that left those traces would leave the text it was asked
 to remove. So it takes them, and what judges them in turn, as far as the caller's key reaches; how many lie beyond is
 counted and told. A copy is asked for by nobody's filter, window or project: those select what it is a copy of.
+
+An item of a dataset names the run it was made from as `source_run_id`; what becomes of it the dataset's policy says.
+With an item go all its versions, and the results of experiments, which hold its inputs; those name it by its id, which
+is the run id of its first version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from clearspan.catalog.datasets import SourcePolicy
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr, Group
@@ -19,11 +25,23 @@ from clearspan.query.fields import START_TIME, field_named
 from clearspan.query.operators import Operator
 from clearspan.store.port import DeletionStore, PlannedTrace
 
-KEYS: Final = ("target_run_id", "reference_run_id")
-"""Metadata keys under which a run names the run whose text it holds."""
+JUDGED_KEYS: Final = ("target_run_id", "reference_run_id")
+"""Metadata keys under which a run, in any project, names the run whose text it holds."""
+SOURCE_KEYS: Final = ("source_run_id",)
+"""… under which an item of a dataset names the run it was made from. Elsewhere the word may mean anything."""
+VERSION_KEYS: Final = ("dataset_item_id",)
+"""… under which a version of an item names the item."""
+RESULT_KEYS: Final = ("_reference_example_id",)
+"""… under which a run of an experiment names the item that it was given."""
+KEYS: Final = (*JUDGED_KEYS, *SOURCE_KEYS, *VERSION_KEYS, *RESULT_KEYS)
 
 _TAKEN: Final = "copies:taken:"
 _NOT_COVERED: Final = "copies:not_covered:"
+_DETACHED: Final = "copies:detached:"
+_REDACTED: Final = "copies:redacted:"
+
+Policies = Mapping[int, SourcePolicy]
+"""project of a dataset → what becomes of its items when their sources are deleted."""
 
 
 class Copies(NamedTuple):
@@ -31,32 +49,83 @@ class Copies(NamedTuple):
 
     traces: tuple[PlannedTrace, ...] = ()  # within the caller's reach
     not_covered: int = 0  # traces beyond it
+    detached: int = 0  # within it, but items of datasets that keep them
+    redacted: tuple[PlannedTrace, ...] = ()  # of `traces`: items in whose place an empty one is to stand
 
 
 def find_copies(
-    store: DeletionStore, traces: Sequence[PlannedTrace], reach: Scope, everywhere: Scope, *, limit: int
+    store: DeletionStore,
+    traces: Sequence[PlannedTrace],
+    reach: Scope,
+    everywhere: Scope,
+    datasets: Policies,
+    *,
+    limit: int,
 ) -> Copies:
     """The copies of traces, copies of copies included.
 
     Args:
         reach: what the caller may delete from; without projects all copies lie beyond it.
         everywhere: all of the organisation, to count what lies beyond.
+        datasets: of the organisation.
         limit: when there are more within reach, one more is listed, for the guards to refuse.
-    Cost: see store.port.DeletionStore.naming; a call for each link of the longest chain of evaluators, and one more.
+    Cost: see store.port.DeletionStore.naming; four calls at most for each link of the longest chain, and as many more.
     """
+    walk = _Walk(store, datasets)
     taken: dict[int, PlannedTrace] = {trace.trace_pk: trace for trace in traces}
+    kept: set[int] = set()
+    redacted: dict[int, PlannedTrace] = {}
     latest = list(traces) if reach.project_ids else []
     while latest and len(taken) - len(traces) <= limit:
         room = limit - (len(taken) - len(traces))
-        found = store.naming(reach, [trace.trace_pk for trace in latest], KEYS, limit=room + len(taken))
-        latest = [trace for trace in found if trace.trace_pk not in taken][: room + 1]
+        step = walk.step(reach, latest, limit=room + len(taken))
+        kept |= {item.trace_pk for item in step.detached}
+        redacted |= {item.trace_pk: item for item in step.redacted if item.trace_pk not in taken}
+        found = {trace.trace_pk: trace for trace in step.taken if trace.trace_pk not in taken}
+        latest = [trace for _, trace in sorted(found.items())][: room + 1]
         taken |= {trace.trace_pk: trace for trace in latest}
     own = {trace.trace_pk for trace in traces}
     copies = tuple([trace for pk, trace in sorted(taken.items()) if pk not in own])
-    beyond = 0
+    kept -= taken.keys()  # what goes with another version of its item stays in no dataset
+    beyond: set[int] = set()
     if reach.environment is not None or not set(everywhere.project_ids) <= set(reach.project_ids):
-        beyond = len(store.naming(everywhere, list(taken), KEYS, limit=limit))
-    return Copies(copies, beyond)
+        named = walk.step(everywhere, list(taken.values()), limit=limit + len(taken) + len(kept))
+        beyond = {trace.trace_pk for trace in (*named.taken, *named.detached)} - taken.keys() - kept
+    return Copies(copies, len(beyond), len(kept), tuple([item for pk, item in sorted(redacted.items()) if pk in taken]))
+
+
+class _Step(NamedTuple):
+    """What names some traces; each perhaps several times."""
+
+    taken: list[PlannedTrace]  # to go with them
+    redacted: list[PlannedTrace]  # of those: items to be replaced by empty ones
+    detached: list[PlannedTrace]  # items that stay
+
+
+class _Walk:
+    """From traces to what names them."""
+
+    def __init__(self, store: DeletionStore, datasets: Policies) -> None:
+        self._store = store
+        self._datasets = datasets
+
+    def step(self, scope: Scope, traces: Sequence[PlannedTrace], *, limit: int) -> _Step:
+        """What within a scope names these traces; at most `limit` + 1 for each way of naming."""
+        pks = [trace.trace_pk for trace in traces]
+        taken = self._store.naming(scope, pks, JUDGED_KEYS, limit=limit)
+        items = [trace.trace_pk for trace in traces if trace.project_id in self._datasets]
+        if items:
+            taken += self._store.naming(self._among(scope, *SourcePolicy), items, VERSION_KEYS, limit=limit)
+            taken += self._store.naming(scope, items, RESULT_KEYS, limit=limit)
+        erased, redacted, detached = [
+            self._store.naming(within, pks, SOURCE_KEYS, limit=limit) if within.project_ids else []
+            for within in (self._among(scope, policy) for policy in SourcePolicy)
+        ]
+        return _Step([*taken, *erased, *redacted], redacted, detached)
+
+    def _among(self, scope: Scope, *policies: SourcePolicy) -> Scope:
+        """The datasets of a scope that have one of these policies."""
+        return scope._replace(project_ids=tuple([p for p in scope.project_ids if self._datasets.get(p) in policies]))
 
 
 def widened(request: DeletionRequest, copies: Sequence[PlannedTrace]) -> DeletionRequest:
@@ -96,9 +165,14 @@ def _ids(trace_ids: tuple[str, ...]) -> Condition:
     return Condition(field_named("trace_unique_id"), Operator.IN, trace_ids)
 
 
-def render_shape(copies: int, not_covered: int) -> tuple[str, ...]:
-    """What a job's shape, and with it the ledger and the receipt, say of copies; nothing where there are none."""
-    words = ((_TAKEN, copies), (_NOT_COVERED, not_covered))
+def render_shape(copies: int, not_covered: int, detached: int = 0, redacted: int = 0) -> tuple[str, ...]:
+    """What a job's shape, and with it the ledger and the receipt, say of copies; nothing where there are none.
+
+    Args:
+        detached: items of datasets that stay, by the policy of their dataset.
+        redacted: items in whose place an empty one stands.
+    """
+    words = ((_TAKEN, copies), (_NOT_COVERED, not_covered), (_DETACHED, detached), (_REDACTED, redacted))
     return tuple(f"{word}{count}" for word, count in words if count)
 
 
@@ -110,6 +184,16 @@ def copies_taken(shape: Sequence[str]) -> int:
 def copies_not_covered(shape: Sequence[str]) -> int:
     """How many copies lay beyond the caller's reach when it was planned."""
     return _count(shape, _NOT_COVERED)
+
+
+def copies_detached(shape: Sequence[str]) -> int:
+    """How many versions of dataset items stay, because their dataset keeps what was made from a deleted trace."""
+    return _count(shape, _DETACHED)
+
+
+def copies_redacted(shape: Sequence[str]) -> int:
+    """How many dataset items are replaced by empty ones."""
+    return _count(shape, _REDACTED)
 
 
 def _count(shape: Sequence[str], word: str) -> int:

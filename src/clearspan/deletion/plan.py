@@ -24,7 +24,8 @@ from clearspan.deletion.annotations import (
 )
 from clearspan.deletion.guard import PLAN_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
-from clearspan.deletion.linked import Copies, find_copies, render_shape, widened
+from clearspan.deletion.linked import Copies, Policies, find_copies, render_shape, widened
+from clearspan.deletion.redaction import RedactedVersion, items_of, plain_versions, versions_of
 from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest, Selection
 from clearspan.deletion.state import DeletionState
 from clearspan.model.trace import Scope, Window
@@ -36,6 +37,8 @@ from clearspan.store.port import DeletionKind, DeletionStore, PlannedTrace
 
 NO_HORIZON_NS = 2**63 - 1
 SALT_BYTES = 32
+REMOVAL_WORD = "project:removed:1"
+"""Stands among the conditions of a deletion that removes a project; no condition of a filter is rendered so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Plan:
     manifest_root: str  # commits to the exact set of traces: see `root_of_traces`, hex
     copies: frozenset[int] = frozenset()  # trace_pks of those that are there as copies of others: see linked.py
     copies_not_covered: int = 0  # traces with copies that stay: the caller's key does not reach them
+    copies_detached: int = 0  # versions of dataset items that stay: their dataset keeps them
+    redacted: tuple[RedactedVersion, ...] = field(default=(), repr=False)  # of `copies`: see redaction.py
     annotations: tuple[PlannedAnnotation, ...] = field(default=(), repr=False)  # in place of traces; by row number
 
     @property
@@ -72,8 +77,12 @@ class Plan:
         """What the trace store keeps of the request until it is settled: the request in plain words, and the salt."""
         if not self.matched:
             return b""  # nothing will be purged, so nothing personal is written down either
-        private = {"request": plain_request(self.request), "salt": self.salt.hex()}
-        return orjson.dumps(private | {"carried": plain_request(self.carried)} if self.copies else private)
+        private: dict[str, Any] = {"request": plain_request(self.request), "salt": self.salt.hex()}
+        if self.copies:
+            private["carried"] = plain_request(self.carried)
+        if self.redacted:
+            private["redacted"] = plain_versions(self.redacted)
+        return orjson.dumps(private)
 
 
 class Salts(NamedTuple):
@@ -84,12 +93,19 @@ class Salts(NamedTuple):
 
 
 def freeze_plan(
-    store: DeletionStore, request: DeletionRequest, everywhere: Scope, *, deletion_id: str, salts: Salts
+    store: DeletionStore,
+    request: DeletionRequest,
+    everywhere: Scope,
+    datasets: Policies,
+    *,
+    deletion_id: str,
+    salts: Salts,
 ) -> Plan:
     """List, once, the traces that a request would delete, and count their rows in every target of the store.
 
     Args:
         everywhere: all projects of the organisation.
+        datasets: of the organisation.
     Returns:
         The plan. It lists one trace too many when the request's limit is passed; guard.py refuses it then.
     Cost: one query, one count and 4 µs of hashing a trace; about 100 bytes of memory a trace.
@@ -107,7 +123,7 @@ def freeze_plan(
     copies = Copies()
     if traces and not over_limit:
         reach = Scope(()) if request.leave_copies else request.reach or request.scope
-        copies = find_copies(store, traces, reach, everywhere, limit=PLAN_MAX - len(traces))
+        copies = find_copies(store, traces, reach, everywhere, datasets, limit=PLAN_MAX - len(traces))
         traces = sorted([*traces, *copies.traces])
         over_limit = len(traces) > PLAN_MAX
     return Plan(
@@ -120,6 +136,8 @@ def freeze_plan(
         manifest_root="" if over_limit else root_of_traces(salts.manifest, traces),
         copies=frozenset([trace.trace_pk for trace in copies.traces]),
         copies_not_covered=copies.not_covered,
+        copies_detached=copies.detached,
+        redacted=() if over_limit else versions_of(store, copies.redacted),
     )
 
 
@@ -190,7 +208,8 @@ def request_shape(request: DeletionRequest) -> tuple[str, ...]:
     match request.selection:
         case ByFilter(where):
             asked = () if where is None else conditions(where)
-            return tuple(f"{each.field.name}:{each.operator.value}:{len(each.values)}" for each in asked)
+            shape = tuple(f"{each.field.name}:{each.operator.value}:{len(each.values)}" for each in asked)
+            return (*shape, REMOVAL_WORD) if request.removes_project else shape
         case ByIds(trace_ids):
             return (f"trace_ids:in:{len(trace_ids)}",)
         case ByAnnotations() as selection:
@@ -219,8 +238,9 @@ def plain_request(request: DeletionRequest) -> dict[str, Any]:
     }
     if request.not_before_ns is not None:
         plain["not_before_ns"] = request.not_before_ns
-    if request.leave_copies:
-        plain["leave_copies"] = True
+    for name in ("leave_copies", "removes_project"):
+        if getattr(request, name):
+            plain[name] = True
     return plain
 
 
@@ -238,6 +258,7 @@ def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
         expected_count=plain["expected_count"],
         not_before_ns=plain.get("not_before_ns"),
         leave_copies=plain.get("leave_copies", False),
+        removes_project=plain.get("removes_project", False),
     )
 
 
@@ -260,7 +281,8 @@ def parse_private(private: bytes, org_id: int) -> DeletionRequest:
 def job_of(plan: Plan, secret: bytes) -> DeletionJob:
     """The Catalog's row of a plan: everything in it that is not personal."""
     request = plan.request
-    shape = request_shape(request) + render_shape(len(plan.copies), plan.copies_not_covered)
+    told = render_shape(len(plan.copies), plan.copies_not_covered, plan.copies_detached, len(items_of(plan.redacted)))
+    shape = request_shape(request) + told
     return DeletionJob(
         deletion_id=plan.deletion_id,
         org_id=request.org_id,

@@ -16,6 +16,7 @@ import orjson
 import zstandard
 
 from clearspan.deletion.plan import Plan, parse_request, plain_request
+from clearspan.deletion.redaction import parse_versions, plain_versions
 from clearspan.deletion.request import ByIds
 from clearspan.model.errors import Conflict
 from clearspan.model.trace import Scope
@@ -159,6 +160,8 @@ def render_kept(plan: Plan, expires_ns: int) -> bytes:
         "reach": None if request.reach is None else list(request.reach),
         "copies": sorted(plan.copies),
         "copies_not_covered": plan.copies_not_covered,
+        "copies_detached": plan.copies_detached,
+        "redacted": plain_versions(plan.redacted),
         "traces": [list(trace) for trace in plan.traces],
         "annotations": [list(line) for line in plan.annotations],
     }
@@ -185,6 +188,8 @@ def parse_kept(kept: bytes) -> KeptPlan:
         manifest_root=body["manifest_root"],
         copies=frozenset(body.get("copies", ())),
         copies_not_covered=body.get("copies_not_covered", 0),
+        copies_detached=body.get("copies_detached", 0),
+        redacted=parse_versions(body.get("redacted", ())),
         annotations=tuple([PlannedAnnotation._make(line) for line in body.get("annotations", ())]),
     )
     return KeptPlan(plan, body["expires_ns"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from clearspan.catalog import Catalog, Project, ProjectState
 from clearspan.catalog.projects import DEFAULT_PROJECT
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.plan import REMOVAL_WORD
 from clearspan.deletion.policy import ANYTHING, Policy
 from clearspan.deletion.request import ByFilter, DeletionRequest
 from clearspan.deletion.result import DeletionResult, result_of
@@ -27,9 +28,10 @@ from clearspan.query.values import make_condition
 from clearspan.store.annotations import AnnotationWriter
 from clearspan.store.port import TraceReader
 
-REMOVAL_SHAPE = "span_count:gte:1"
-"""How the condition of a removal (`_any_trace`) stands in the ledger."""
-REMOVING = frozenset({"langsmith", "phoenix"})
+_SHAPE_BEFORE = "span_count:gte:1"
+_REMOVING_BEFORE = frozenset({"langsmith", "phoenix"})
+"""How the condition of a removal (`_any_trace`) stands in ledgers from before REMOVAL_WORD, and which dialects removed
+projects then; none of their other deletions could ask for a number of spans."""
 WATCHED_S = 3600.0
 """How long after a project is gone it is still looked at for traces that some slow request brought."""
 
@@ -123,11 +125,8 @@ class ProjectRemoval:
 
 
 def is_removal(dialect: str, shape: Sequence[str]) -> bool:
-    """Whether a deletion, by what the ledger says of it, is the removal of a project.
-
-    Only these dialects remove projects, and none of their other deletions can ask for a number of spans.
-    """
-    return dialect in REMOVING and REMOVAL_SHAPE in shape
+    """Whether a deletion, by what the ledger says of it, is the removal of a project."""
+    return REMOVAL_WORD in shape or (dialect in _REMOVING_BEFORE and _SHAPE_BEFORE in shape)
 
 
 def _all_of(project: Project, request: RemovalRequest) -> DeletionRequest:
@@ -142,6 +141,7 @@ def _all_of(project: Project, request: RemovalRequest) -> DeletionRequest:
         idempotency_key=request.idempotency_key,
         policy=request.policy,
         reach=request.reach,
+        removes_project=True,
     )
 
 

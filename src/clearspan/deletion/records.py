@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from clearspan.catalog import jobs, ledger, receipts, run_shares, shares
 from clearspan.catalog.catalog import Catalog
+from clearspan.catalog.datasets import SourcePolicy
 from clearspan.catalog.jobs import LEASE_S, Job
 from clearspan.catalog.projects import ProjectPurpose
 from clearspan.catalog.tables import run_share, share
@@ -70,6 +71,9 @@ class CatalogRecords:
     def project_ids(self, org_id: int) -> tuple[int, ...]:
         every = self._catalog.projects(org_id, purposes=tuple(ProjectPurpose))
         return tuple([each.id for each in every])
+
+    def dataset_policies(self, org_id: int) -> dict[int, SourcePolicy]:
+        return {each.project_id: each.on_source_deleted for each in self._catalog.datasets.listed(org_id)}
 
     def unfinished_deletions(self) -> list[DeletionJob]:
         with self._database.read() as db:

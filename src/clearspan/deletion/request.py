@@ -74,6 +74,7 @@ class DeletionRequest:
     not_before_max_ns: int | None = None  # the latest such time that the server's settings allow
     reach: Scope | None = None  # where copies of the traces are taken as well (linked.py); None: `scope`
     leave_copies: bool = False  # copies are counted and stay
+    removes_project: bool = False  # the project goes once its traces are erased (projects.py)
 
     @property
     def kind(self) -> DeletionKind:

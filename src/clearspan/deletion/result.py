@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.linked import copies_not_covered, copies_taken
+from clearspan.deletion.linked import copies_detached, copies_not_covered, copies_redacted, copies_taken
 from clearspan.deletion.state import DeletionState
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
@@ -34,6 +34,8 @@ class DeletionResult(NamedTuple):
     copies: int = 0  # how many of the matched are there because they hold copies of others
     copies_not_covered: int = 0  # traces with copies that the caller's key does not reach: untouched
     kind: DeletionKind = DeletionKind.TRACES  # what is counted
+    copies_detached: int = 0  # versions of dataset items made from the matched that stay, as their dataset wants it
+    items_redacted: int = 0  # dataset items made from the matched that are replaced by empty ones
 
     @property
     def is_erased(self) -> bool:
@@ -64,6 +66,8 @@ def result_of(job: DeletionJob) -> DeletionResult:
         copies=copies_taken(job.shape),
         copies_not_covered=copies_not_covered(job.shape),
         kind=job.kind,
+        copies_detached=copies_detached(job.shape),
+        items_redacted=copies_redacted(job.shape),
     )
 
 
@@ -109,9 +113,11 @@ def _message_for_one(result: DeletionResult, trace_id: str) -> str:
 
 
 def _copies(result: DeletionResult) -> str:
-    taken, left = result.copies, result.copies_not_covered
+    taken, left, detached = result.copies, result.copies_not_covered, result.copies_detached
     told = f". {taken} of the {result.matched} traces hold copies of the others" if taken else ""
-    return f"{told}. {left} traces with copies are not covered and stay as they are" if left else told
+    if left:
+        told += f". {left} traces with copies are not covered and stay as they are"
+    return f"{told}. {detached} dataset items made from them stay, as their datasets are set to" if detached else told
 
 
 def _absent(result: DeletionResult) -> str:

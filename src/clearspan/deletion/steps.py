@@ -14,6 +14,7 @@ from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatal
 from clearspan.deletion.plan import child_job_of, parse_private
 from clearspan.deletion.preview import void_previews_of
 from clearspan.deletion.recording import Stuck, move, problem_of, record_hidden
+from clearspan.deletion.redaction import Redactor, placeholders_of
 from clearspan.deletion.request import ByAnnotations, ByFilter
 from clearspan.deletion.room import is_disk_full
 from clearspan.deletion.state import DeletionState
@@ -72,6 +73,7 @@ class Steps:
         self._rows_max = rows_max
         self._adopt = adopt
         self._is_ingest_waiting = is_ingest_waiting
+        self.redactor: Redactor | None = None
         self._steps: dict[DeletionState, Callable[[Task], DeletionJob]] = {
             _S.PLANNED: self._confirm,
             _S.HIDDEN: self._purge,
@@ -135,7 +137,19 @@ class Steps:
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:
                 return self._not_clean(job, found)
+            self._leave_placeholders(job, progress)
         return self._record_purged(job, progress) if self._settle(task) else job
+
+    def _leave_placeholders(self, job: DeletionJob, progress: DeletionProgress) -> None:
+        """Write the empty items that stand for redacted ones; a repeat finds them written."""
+        owed = placeholders_of(progress.request, lambda: self._store.manifest(job.deletion_id))
+        if not owed:
+            return
+        if self.redactor is None:
+            raise Stuck("no_redactor")
+        fault("deletion.before_placeholders")
+        self.redactor(owed)
+        fault("deletion.after_placeholders")
 
     def _is_too_early(self, task: Task) -> bool:
         """Whether the caller asked for a later time; then the task waits for it."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from clearspan.catalog.datasets import SourcePolicy
 from clearspan.deletion.job import Audit, Commitment, DeletionJob, DeletionPage, DeletionQuery
 from clearspan.deletion.receipt_body import receipt_payload
 from clearspan.deletion.state import FINAL, DeletionState
@@ -49,12 +50,16 @@ class FakeCatalog:
         self.newer: list[str] = []
         self.shares: set[tuple[int, str]] = set()
         self.projects: tuple[int, ...] = (1,)
+        self.policies: dict[int, SourcePolicy] = {}
         self._clock = clock
         self._shares_dropped: Counter[str] = Counter()
         self._lock = threading.RLock()
 
     def project_ids(self, org_id: int) -> tuple[int, ...]:
         return self.projects
+
+    def dataset_policies(self, org_id: int) -> dict[int, SourcePolicy]:
+        return self.policies
 
     def create_deletion(self, job: DeletionJob) -> DeletionJob:
         with self._lock:
