@@ -46,6 +46,7 @@ def test_a_sound_store_has_no_violation(data: Path) -> None:
     [
         ("UPDATE annotation SET trace_pk = 77 WHERE trace_id = 'later'", "annotation of a trace that is not there"),
         ("UPDATE annotation SET project_id = 2 WHERE target = 'trace'", "annotation in another project or trace"),
+        ("UPDATE annotation SET of_root = 1 - of_root WHERE span_id = 't.0'", "annotation that is wrong about whether"),
         ("UPDATE annotation SET waits_ns = 1 WHERE span_id = 't.0'", _IDLE),
         ("UPDATE annotation SET waits_ns = NULL WHERE span_id = 'late'", _IDLE),
         ("UPDATE annotation SET waits_ns = NULL WHERE session_id = 'later'", _IDLE),

@@ -23,11 +23,11 @@ class Sets(NamedTuple):
     project_ids: tuple[int, ...]
 
 
-HIDDEN_ANNOTATION = (
-    "EXISTS (SELECT 1 FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no "
-    "WHERE ha.annotation_no = a.annotation_no AND hd.phase IN (1, 3))"
-)
+_HIDDEN = "FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no AND hd.phase IN (1, 3)"
+HIDDEN_ANNOTATION = f"EXISTS (SELECT 1 {_HIDDEN} WHERE ha.annotation_no = a.annotation_no)"
 """Whether a deletion hides the annotation `a`; the marks of one in the making (phase 0) count for nothing."""
+_HIDDEN_OF_MANY = f"a.annotation_no IN (SELECT ha.annotation_no {_HIDDEN})"
+"""The same for queries that read many annotations: what is hidden is gathered once, and is mostly nothing."""
 
 _SCALE = {FieldType.INT: 1, FieldType.MONEY: PICO_PER_USD, FieldType.DURATION: 10**9}
 _ORDER_SIGN = {Operator.LT: "<", Operator.LTE: "<=", Operator.GT: ">", Operator.GTE: ">="}
@@ -63,18 +63,21 @@ class _Rows(NamedTuple):
     table: str
     alias: str
     key: str
-    also: str  # true of every row that counts, in any of the two forms
+    also: str = ""  # true of every row that counts
+    also_in_set: str = ""  # the same where many rows are read
+    also_in_probe: str = ""
 
 
-_METADATA = _Rows("metadata m", "m", "m.key", "")
+_METADATA = _Rows("metadata m", "m", "m.key")
 _SCORES = _Rows(
     "annotation a INDEXED BY annotation_by_score",
     "a",
     "a.name",
-    # Said with these words, SQLite may use the partial index. The root span is asked for only where it matters.
-    " AND a.score IS NOT NULL AND a.trace_pk IS NOT NULL AND a.waits_ns IS NULL AND (a.target = 'trace' "  # noqa: S608
-    "OR (a.target = 'span' AND a.span_id = (SELECT r.root_span_id FROM trace r WHERE r.trace_pk = a.trace_pk))) "
-    f"AND NOT {HIDDEN_ANNOTATION}",
+    # Said with these words, SQLite may use the partial index.
+    " AND (a.target = 'trace' OR a.of_root = 1) AND a.score IS NOT NULL AND a.trace_pk IS NOT NULL "
+    "AND a.waits_ns IS NULL",
+    f" AND NOT {_HIDDEN_OF_MANY}",
+    f" AND NOT {HIDDEN_ANNOTATION}",
 )
 
 
@@ -96,8 +99,9 @@ def _keyed(condition: Condition, rows: _Rows, projects: Sequence[int] | None, pa
             params.extend((projects[0] if one else json.dumps(projects), key))
             project = "= ?" if one else "IN (SELECT value FROM json_each(?))"
             start = f"t.trace_pk {no}IN (SELECT {alias}.trace_pk FROM {table} WHERE {alias}.project_id {project}"  # noqa: S608
-        also = f" AND {on_value(Condition(field, test, condition.values), params)}" if test else ""
-        return f"{start} AND {rows.key} = ?{also}{rows.also})"
+        value = f" AND {on_value(Condition(field, test, condition.values), params)}" if test else ""
+        also = rows.also_in_probe if projects is None else rows.also_in_set
+        return f"{start} AND {rows.key} = ?{value}{rows.also}{also})"
 
     is_text = field.type is FieldType.METADATA
     match operator:

@@ -105,6 +105,10 @@ _DANGLING = {
         # A span that was deleted by itself is a hidden trace, named after both: store/span_deletion.py.
         "AND substr(t.trace_id, 1, length(a.trace_id) + 1) <> a.trace_id || '/'"
     ),
+    "annotation that is wrong about whether its span is the root": (
+        "SELECT count(*) FROM annotation a LEFT JOIN trace t USING (trace_pk) "
+        "WHERE a.of_root <> coalesce(a.target = 'span' AND a.span_id = t.root_span_id, 0)"
+    ),
     "annotation that waits for what is there, or does not wait for what is not": (
         # A hidden one is passed over while its target comes: it is looked for if the deletion is cancelled.
         f"SELECT count(*) FROM annotation a LEFT JOIN trace t USING (trace_pk) WHERE NOT {HIDDEN_ANNOTATION} "
