@@ -10,6 +10,8 @@ from uuid import UUID
 
 import httpx
 
+from clearspan.model.runs import run_id_of
+
 from .live import Live
 from .world import Group, World, check_receipt, ended, native_delete
 
@@ -197,6 +199,44 @@ class Feedback(Story):
         self.world.needles.add(self.word)
 
 
+class Redacted(Story):
+    """Items of a dataset were made from the traces: empty ones stand in their place, each once."""
+
+    traces, spans, items = 2, 1, 5
+
+    def __init__(self, world: World, live: Live, rng: random.Random) -> None:
+        super().__init__(world, live, rng)
+        self.dataset = str(UUID(int=rng.getrandbits(128), version=4))
+        self.item_ids = sorted(str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(self.items))
+
+    def steps(self) -> list[Any]:
+        return [self.make, self.delete]
+
+    def make(self, client: httpx.Client) -> None:
+        """Once: no point of a deletion lies in it."""
+        body = {"id": self.dataset, "name": self.dataset, "on_source_deleted": "redact"}
+        assert client.post("/datasets", json=body).status_code == 200
+        text = " ".join(sorted(self.group.needles))
+        for n, item_id in enumerate(self.item_ids):
+            trace_id = self.group.trace_ids[n % self.traces]
+            run = UUID(run_id_of(trace_id, f"{trace_id[:8]}-0", True))
+            item = {"id": item_id, "dataset_id": self.dataset, "inputs": {"q": text}, "source_run_id": str(run)}
+            answer = client.post("/examples", json=item)
+            assert answer.status_code == 200, answer.text
+
+    def check(self, live: Live) -> None:
+        found = ended(live, self.deletion_id)
+        assert (found["state"], found["traces"]["hidden"], found["copies"]["taken"]) == (
+            "verified", self.traces + self.items, self.items,
+        )  # fmt: skip
+        self.world.took(self.group)
+        check_receipt(live, self.deletion_id, self.traces + self.items)
+        with live.client() as client:
+            shown = client.get("/examples", params={"dataset": self.dataset}).json()
+        assert sorted(each["id"] for each in shown) == self.item_ids
+        assert all(each["inputs"] == {} and each["source_run_id"] is None for each in shown), shown
+
+
 STORIES: dict[str, type[Story]] = {
     "deletion.before_cancel": Cancelled,
     "deletion.after_cancel": Cancelled,
@@ -211,6 +251,8 @@ STORIES: dict[str, type[Story]] = {
     "deletion.before_hide_child": Held,
     "deletion.after_hide_child": Held,
     "deletion.before_lift": Lifted,
+    "deletion.before_placeholders": Redacted,
+    "deletion.after_placeholders": Redacted,
     "store.after_stage_lines": Large,
     "store.before_activate": Large,
 }
