@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -62,6 +65,7 @@ def build_routes(services: Services) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        lifespan=_lifespan,
         exception_handlers={
             ClearspanError: _on_error,
             Invalid: _on_answered,
@@ -80,6 +84,17 @@ def build_routes(services: Services) -> FastAPI:
     add_phoenix_routes(app)
     add_system_routes(app)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Experiments go on while the app is up. `clearspan serve` has no such protocol, and does the same by itself."""
+    services: Services = app.state.services
+    await services.runner.begin()
+    try:
+        yield
+    finally:
+        await services.runner.close()
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

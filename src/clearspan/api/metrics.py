@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from clearspan.experiments.runner import ExperimentFigures
 from clearspan.store.annotations import AnnotationFigures
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -73,6 +74,31 @@ class _AnnotationCollector(Collector):
         )
 
 
+class _ExperimentCollector(Collector):
+    """Asks the runner, which asks the catalog for the jobs that nobody works on."""
+
+    def __init__(self, figures: Callable[[], ExperimentFigures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._figures()
+        yield GaugeMetricFamily("clearspan_experiments_at_work", "Experiments being run.", value=figures.at_work)
+        yield GaugeMetricFamily(
+            "clearspan_experiment_items_running", "Items of experiments at work.", value=figures.items_running
+        )
+        yield GaugeMetricFamily(
+            "clearspan_experiments_stuck",
+            "Experiments of which no item has ended for long, or that nobody works on.",
+            value=figures.stuck,
+        )
+        items = CounterMetricFamily(
+            "clearspan_experiment_items", "Items of experiments by outcome, since the start.", labels=["outcome"]
+        )
+        for outcome, count in sorted(figures.outcomes.items()):
+            items.add_metric([outcome], count)
+        yield items
+
+
 class Metrics:
     """The server's figures, in a registry of their own so that two servers in one process do not meet."""
 
@@ -125,6 +151,10 @@ class Metrics:
     def watch_deletions(self, figures: Callable[[], DeletionFigures]) -> None:
         """Show these figures of the ledger."""
         self.registry.register(_DeletionCollector(figures))
+
+    def watch_experiments(self, figures: Callable[[], ExperimentFigures]) -> None:
+        """Show these figures of the runner."""
+        self.registry.register(_ExperimentCollector(figures))
 
     def render(self) -> bytes:
         """The exposition text. May read the catalog: run it in a thread."""

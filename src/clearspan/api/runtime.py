@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Thread
+from typing import cast
 
 from clearspan.api.figures import DeletionReport
 from clearspan.api.gateway import IngestGateway, ThreadPool, WriterClient
 from clearspan.api.intake import ingest_limits
-from clearspan.api.metrics import Metrics
+from clearspan.api.metrics import DeletionFigures, Metrics
 from clearspan.api.native.events import EventHub, Sight
 from clearspan.api.native.views import moves_after, sight_of
 from clearspan.api.services import Services
@@ -18,8 +19,12 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
 from clearspan.deletion.records import CatalogRecords
+from clearspan.experiments.item_runs import Parts
 from clearspan.experiments.items import Items
+from clearspan.experiments.llm import LlmClient
 from clearspan.experiments.redaction import ItemRedactor
+from clearspan.experiments.result_states import StoreReader
+from clearspan.experiments.runner import Runner
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.settings import Settings
@@ -29,6 +34,8 @@ from clearspan.store.sqlite.open import open_store
 from clearspan.store.transfer import TransferStore
 
 DELETE_THREADS = 8
+RUN_THREADS = 4
+"""For reads and scores of experiments, so that they do not take the threads of those who ask for pages."""
 
 
 @contextmanager
@@ -109,27 +116,15 @@ def assemble(
         previews_max=settings.plans_open_max,
     )
     reads, deletes = ThreadPool(settings.read_threads, "read"), ThreadPool(DELETE_THREADS, "delete")
-    status = ThreadPool(1, "status")
-    metrics.watch_queue(lambda: gateway.queued_bytes)
-    metrics.watch_annotations(annotations.annotation_figures)
-    deleter.add_chore(lambda: widen_waiting(annotating, catalog))
-    deleter.add_chore(lambda: expire_annotations(annotating, clock, settings.annotation_wait_days))
-    metrics.watch_deletions(DeletionReport(catalog, records, deleter, clock).read)
+    runs, status = ThreadPool(RUN_THREADS, "experiment"), ThreadPool(1, "status")
+    _watch(metrics, gateway, annotations, DeletionReport(catalog, records, deleter, clock).read)
+    _add_chores(deleter, annotating, catalog, clock, settings.annotation_wait_days)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
     removal = ProjectRemoval(catalog, deleter, reader, annotating, clock)
-    items = Items(
-        reader,
-        gateway,
-        catalog,
-        clock,
-        ids,
-        prices,
-        reads,
-        deleter=deleter,
-        limits=ingest_limits(settings),
-        attachment_bytes_max=settings.attachment_bytes_max,
-    )
-    deleter.redact_with(ItemRedactor(reader, gateway.submit_now, catalog, clock))
+    limits, store = ingest_limits(settings), cast(StoreReader, reader)
+    items = _make_items(settings, reader, gateway, catalog, clock, ids, prices, reads, deleter)
+    parts = Parts(catalog, store, annotations, annotating, gateway, items, deleter, runs, clock, ids, prices, limits)
+    runner = _make_runner(parts, settings, metrics)
     events = event_hub(catalog, deleter, clock, status)
 
     def end(grace_s: float) -> None:
@@ -137,7 +132,7 @@ def assemble(
         end_reads(grace_s)
 
     with ExitStack() as stack:
-        for part in (status, reads, gateway, deleter, deletes):
+        for part in (status, reads, runs, gateway, deleter, deletes):
             stack.callback(part.close)
         holds.reconcile()
         deleter.resume()
@@ -154,6 +149,7 @@ def assemble(
             holds=holds,
             removal=removal,
             items=items,
+            runner=runner,
             events=events,
             clock=clock,
             ids=ids,
@@ -165,6 +161,52 @@ def assemble(
             end_reads=end,
             prices=prices,
         )
+
+
+def _make_items(
+    settings: Settings,
+    reader: TraceReader,
+    gateway: IngestGateway,
+    catalog: Catalog,
+    clock: Clock,
+    ids: IdSource,
+    prices: PriceBook | None,
+    threads: ThreadPool,
+    deleter: Deleter,
+) -> Items:
+    deleter.redact_with(ItemRedactor(reader, gateway.submit_now, catalog, clock))
+    return Items(
+        reader,
+        gateway,
+        catalog,
+        clock,
+        ids,
+        prices,
+        threads,
+        deleter=deleter,
+        limits=ingest_limits(settings),
+        attachment_bytes_max=settings.attachment_bytes_max,
+    )
+
+
+def _make_runner(parts: Parts, settings: Settings, metrics: Metrics) -> Runner:
+    llm = LlmClient(settings, parts.prices, parts.clock)
+    runner = Runner(parts, llm, default_model=settings.llm_model, provider=settings.llm_provider)
+    metrics.watch_experiments(runner.figures)
+    return runner
+
+
+def _watch(
+    metrics: Metrics, gateway: IngestGateway, annotations: AnnotationReader, deletions: Callable[[], DeletionFigures]
+) -> None:
+    metrics.watch_queue(lambda: gateway.queued_bytes)
+    metrics.watch_annotations(annotations.annotation_figures)
+    metrics.watch_deletions(deletions)
+
+
+def _add_chores(deleter: Deleter, annotating: AnnotationWriter, catalog: Catalog, clock: Clock, wait_days: int) -> None:
+    deleter.add_chore(lambda: widen_waiting(annotating, catalog))
+    deleter.add_chore(lambda: expire_annotations(annotating, clock, wait_days))
 
 
 def widen_waiting(annotating: AnnotationWriter, catalog: Catalog) -> None:

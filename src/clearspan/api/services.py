@@ -15,6 +15,7 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
 from clearspan.experiments.items import Items
+from clearspan.experiments.runner import Runner
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
@@ -33,6 +34,7 @@ class Services:
         status: one thread for readiness and figures, which must answer while every reader is busy.
         is_writing: whether the writer can take batches now.
         items: what datasets hold.
+        runner: runs experiments; belongs to the event loop of the server.
         events: streams of those who watch deletions.
         end_reads: ends the event streams, and the reads that still run after so many seconds.
         prices: what a model call costs; None: costs are what the sources say.
@@ -49,6 +51,7 @@ class Services:
     holds: Holds
     removal: ProjectRemoval
     items: Items
+    runner: Runner
     events: EventHub
     clock: Clock
     ids: IdSource

@@ -133,10 +133,12 @@ async def _listen(services: Services, port: int, on_listening: Callable[[int | N
 
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
+    await services.runner.begin()
 
     def stop() -> None:
         services.end_reads(READS_END_S)
         server.stop()  # type: ignore[no-untyped-call]
+        stopping.append(loop.create_task(services.runner.close()))
         if grpc_server is not None:
             stopping.append(loop.create_task(grpc_server.stop(GRPC_END_S)))
 

@@ -10,7 +10,9 @@ The root's metadata, beside the item's own:
     experiment_superseded   the attempt that replaced this one; only of those that were: lists leave them out
     not_scored              evaluator → why there is no score
     not_scored_count        of how many
-    source_run_id           the run whose text the item, and so this result, holds: it is deleted with that run
+
+It names its item as `reference_example_id`: whatever deletes the item, and so whatever deletes the trace that the item
+was made from, takes the result with it (deletion/linked.py).
 """
 
 from __future__ import annotations
@@ -41,12 +43,11 @@ SUPERSEDED_KEY: Final = "experiment_superseded"
 NOT_SCORED_KEY: Final = "not_scored"
 NOT_SCORED_COUNT_KEY: Final = "not_scored_count"
 METRICS_KEY: Final = "metrics"
-SOURCE_KEY: Final = "source_run_id"
 FIRST_ATTEMPT: Final = 1
 REPETITION: Final = 1
 """The only one there is as yet; part of the id, so that more of them need no new ids."""
 
-_ROOM: Final = 64
+_ROOM: Final = 32
 """Metadata of ours that one result has at most, reasons of unscored evaluators beyond it left out."""
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -120,10 +121,7 @@ class ResultWriter:
             PayloadTooLarge: a value is larger than ingest takes; the words name no content.
         """
         trace_id = result.trace_id
-        metadata: dict[str, Any] = {ATTEMPT_KEY: result.attempt}
-        if item.source_run_id is not None:
-            metadata[SOURCE_KEY] = item.source_run_id
-        metadata |= ending.metadata
+        metadata: dict[str, Any] = {ATTEMPT_KEY: result.attempt, **ending.metadata}
         metadata |= _item_metadata(item, metadata)
         fields = {
             "name": self._name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from clearspan.experiments.conditions import Check, parse_policy
 from clearspan.experiments.templates import check_template
@@ -72,6 +72,13 @@ class Evaluate:
 Step: TypeAlias = Duplicate | Wait | Branch | Call | Evaluate
 
 
+class _Known(NamedTuple):
+    """What a workflow may refer to."""
+
+    evaluator: Callable[[str], bool]
+    default_model: str | None
+
+
 class _Config:
     """The config of one step, read key by key; every refusal names its key."""
 
@@ -105,12 +112,15 @@ class _Config:
             raise self.refusal(str(unknown)[:100], f"is not known ({allowed})")
 
 
-def parse_workflow(workflow: Any, *, knows: Callable[[str], bool] = lambda name: True) -> tuple[Step, ...]:
+def parse_workflow(
+    workflow: Any, *, knows: Callable[[str], bool] = lambda name: True, default_model: str | None = None
+) -> tuple[Step, ...]:
     """The steps of a workflow.
 
     Args:
         workflow: as the caller sent it.
         knows: whether there is an evaluator of that UUID or slug.
+        default_model: what a step asks that names no model (the setting `llm_model`); None: a step must name one.
     Raises:
         InvalidInput: names the step and the key that is wrong, such as `workflow[1].config.model`.
     """
@@ -118,7 +128,8 @@ def parse_workflow(workflow: Any, *, knows: Callable[[str], bool] = lambda name:
         raise InvalidInput("workflow must be a list of at least one step.", fields=("workflow",))
     if len(workflow) > STEPS_MAX:
         raise InvalidInput(f"workflow has more than {STEPS_MAX} steps.", fields=("workflow",))
-    return tuple(_parse_step(step, f"workflow[{number}]", knows) for number, step in enumerate(workflow))
+    known = _Known(knows, default_model)
+    return tuple(_parse_step(step, f"workflow[{number}]", known) for number, step in enumerate(workflow))
 
 
 def normal_workflow(workflow: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -132,7 +143,7 @@ def type_of(step: Mapping[str, Any]) -> str:
     return ALIASES.get(told, told) if isinstance(told, str) else ""
 
 
-def _parse_step(step: Any, where: str, knows: Callable[[str], bool]) -> Step:
+def _parse_step(step: Any, where: str, known: _Known) -> Step:
     if not isinstance(step, dict):
         raise InvalidInput(f"{where} must be an object with type and config.", fields=(where,))
     unknown = next((key for key in step if key not in ("type", "config")), None)
@@ -145,15 +156,15 @@ def _parse_step(step: Any, where: str, knows: Callable[[str], bool]) -> Step:
     config = step.get("config")
     if config is not None and not isinstance(config, dict):
         raise InvalidInput(f"{where}.config must be an object.", fields=(f"{where}.config",))
-    return parse(_Config(config or {}, where), knows)
+    return parse(_Config(config or {}, where), known)
 
 
-def _duplicate(config: _Config, knows: Callable[[str], bool]) -> Step:
+def _duplicate(config: _Config, known: _Known) -> Step:
     config.end(())
     return Duplicate()
 
 
-def _wait(config: _Config, knows: Callable[[str], bool]) -> Step:
+def _wait(config: _Config, known: _Known) -> Step:
     # What older clients say of a `custom` step. Nothing times out here: see docs/experiments.md.
     if config.take("allow_submission") not in (None, True):
         raise config.refusal("allow_submission", "can only be true: a waiting item is always open for its result")
@@ -164,7 +175,7 @@ def _wait(config: _Config, knows: Callable[[str], bool]) -> Step:
     return Wait()
 
 
-def _condition(config: _Config, knows: Callable[[str], bool]) -> Step:
+def _condition(config: _Config, known: _Known) -> Step:
     try:
         checks = parse_policy(config.take("condition_policy"))
     except InvalidInput as error:
@@ -176,14 +187,14 @@ def _condition(config: _Config, knows: Callable[[str], bool]) -> Step:
     return Branch(checks, on_false or "stop")
 
 
-def _completion(config: _Config, knows: Callable[[str], bool]) -> Step:
-    model, messages = _required_model(config), _messages(config)
+def _completion(config: _Config, known: _Known) -> Step:
+    model, messages = _model(config, known), _messages(config)
     parameters = _parameters(config)
     config.end(("model", "messages", "template", *_PARAMETERS))
     return Call(model, messages, parameters)
 
 
-def _prompt(config: _Config, knows: Callable[[str], bool]) -> Step:
+def _prompt(config: _Config, known: _Known) -> Step:
     prompt_id, slug, version = config.text("prompt_id"), config.text("prompt_slug"), config.take("version")
     if prompt_id is None and slug is None:
         raise config.refusal("prompt_id", "or prompt_slug is missing")
@@ -193,12 +204,12 @@ def _prompt(config: _Config, knows: Callable[[str], bool]) -> Step:
     if messages is None:
         reason = "or template is missing: no prompts are kept here, so the step says the text of the one it names"
         raise config.refusal("messages", reason)
-    model, parameters = _required_model(config), _parameters(config)
+    model, parameters = _model(config, known), _parameters(config)
     config.end(("prompt_id", "prompt_slug", "version", "model", "messages", "template", *_PARAMETERS))
     return Call(model, messages, parameters, slug or prompt_id, None if version is None else str(version))
 
 
-def _eval(config: _Config, knows: Callable[[str], bool]) -> Step:
+def _eval(config: _Config, known: _Known) -> Step:
     keys = ("evaluator_ids", "evaluator_slugs", "evaluator_id", "evaluator_slug")
     names: list[str] = []
     for key in keys:
@@ -207,7 +218,7 @@ def _eval(config: _Config, knows: Callable[[str], bool]) -> Step:
         for name in listed:
             if not isinstance(name, str) or not name:
                 raise config.refusal(key, "must name evaluators")
-            if not knows(name):
+            if not known.evaluator(name):
                 raise config.refusal(key, "names an evaluator that does not exist")
             names.append(name)
     if not names:
@@ -216,8 +227,8 @@ def _eval(config: _Config, knows: Callable[[str], bool]) -> Step:
     return Evaluate(tuple(dict.fromkeys(names)))
 
 
-def _required_model(config: _Config) -> str:
-    model = config.text("model")
+def _model(config: _Config, known: _Known) -> str:
+    model = config.text("model") or known.default_model
     if model is None:
         raise config.refusal("model", "is missing")
     return model
@@ -300,12 +311,15 @@ _PARAMETERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "response_format": (lambda value: isinstance(value, dict), "an object"),
     "tools": (lambda value: isinstance(value, list), "a list"),
     "tool_choice": (lambda value: isinstance(value, str | dict), "a text or an object"),
+    "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
+    "logit_bias": (lambda value: isinstance(value, dict), "an object"),
+    "verbosity": (lambda value: isinstance(value, str), "a text"),
     "reasoning_effort": (lambda value: isinstance(value, str), "a text"),
     "stream": (lambda value: value is False, "false: an answer is stored whole"),
 }
 """Settings of a model call that are passed on."""
 
-_PARSERS: Final[Mapping[str, Callable[[_Config, Callable[[str], bool]], Step]]] = {
+_PARSERS: Final[Mapping[str, Callable[[_Config, _Known], Step]]] = {
     "duplicate": _duplicate,
     "wait": _wait,
     "condition": _condition,

@@ -1,0 +1,212 @@
+"""Which results an experiment has by now, asked of the store: the only truth about its progress. Every call blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Protocol
+
+from clearspan.experiments.result_runs import (
+    ATTEMPT_KEY,
+    FIRST_ATTEMPT,
+    NEWEST,
+    NOT_SCORED,
+    ResultId,
+    step_id,
+)
+from clearspan.experiments.workflow import Step, Wait
+from clearspan.ingest.payload import decode_record
+from clearspan.ingest.run_document import run_values
+from clearspan.ingest.run_promotion import KIND_OF_RUN_TYPE, REFERENCE_EXAMPLE_KEY
+from clearspan.model.ids import normalise_id
+from clearspan.model.span import Span
+from clearspan.model.trace import Scope, Window
+from clearspan.model.usage import PICO_PER_USD
+from clearspan.query.ast import Condition, Expr, Group
+from clearspan.query.fields import IS_ROOT, field_named
+from clearspan.query.operators import Operator
+from clearspan.store.port import TraceReader
+from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
+
+AT_ONCE: Final = 500
+_ROOT: Final = Condition(IS_ROOT, Operator.EQUALS, (True,))
+_CALL: Final = KIND_OF_RUN_TYPE["llm"]
+_TRACE_ID: Final = field_named("trace_unique_id")
+
+
+class ResultStatus(StrEnum):
+    """How a result stands."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    WAITING = "waiting"  # for somebody's input and output
+    GIVEN = "given"  # it has got them, and its workflow must go on
+
+
+class ResultState(NamedTuple):
+    """The newest attempt at an item."""
+
+    result: ResultId
+    status: ResultStatus
+
+
+class Counts(NamedTuple):
+    """Results by how they stand; of each item the newest attempt."""
+
+    success: int
+    failed: int
+    waiting: int  # those included whose workflow must go on
+    not_scored: int  # that lack the score of some evaluator
+
+    @property
+    def results(self) -> int:
+        return self.success + self.failed + self.waiting
+
+
+class Waiting(NamedTuple):
+    """A result that waits, or was given what it waited for, as far as going on with it takes."""
+
+    result: ResultId
+    start_ns: int
+    step: int  # number of the step that waits
+    step_start_ns: int
+    given: Mapping[str, Any] | None = None  # `input`, `output`, `metrics` and `metadata`; None: it waits still
+    latency_s: float | None = None  # of the calls so far, as the next three
+    cost_usd: Decimal | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class StoreReader(TraceReader, SpanReader, Protocol):
+    """What the runner reads of the store."""
+
+
+class ResultStates:
+    """Reads the results of one experiment.
+
+    Args:
+        project_id, project_uuid: of the experiment.
+        steps: of its workflow.
+    """
+
+    def __init__(self, reader: StoreReader, project_id: int, project_uuid: str, steps: Sequence[Step]) -> None:
+        self._reader = reader
+        self._scope = Scope((project_id,))
+        self._project_uuid = project_uuid
+        self._waits = [number for number, step in enumerate(steps) if isinstance(step, Wait)]
+
+    def of_items(self, item_ids: Sequence[str], attempts: int) -> dict[str, ResultState]:
+        """item → its newest attempt among the first so many; items without a result are left out."""
+        found: dict[str, ResultState] = {}
+        for start in range(0, len(item_ids), AT_ONCE):
+            asked = [
+                ResultId(self._project_uuid, item_id, attempt)
+                for item_id in item_ids[start : start + AT_ONCE]
+                for attempt in range(FIRST_ATTEMPT, attempts + 1)
+            ]
+            found |= self._of_results(asked)
+        return found
+
+    def _of_results(self, asked: Sequence[ResultId]) -> dict[str, ResultState]:
+        by_trace = {result.trace_id: result for result in asked}
+        newest: dict[str, tuple[ResultId, str]] = {}
+        for trace_id, span in self._spans(list(by_trace), _ROOT):
+            result = by_trace[trace_id]
+            if result.item_id not in newest or newest[result.item_id][0].attempt < result.attempt:
+                newest[result.item_id] = result, span.status
+        pending = [result for result, status in newest.values() if status == "pending"]
+        given = self._given([result.trace_id for result in pending])
+        return {
+            item_id: ResultState(result, _status(status, result.trace_id in given))
+            for item_id, (result, status) in newest.items()
+        }
+
+    def _given(self, trace_ids: Sequence[str]) -> set[str]:
+        """Those of some pending results none of whose steps waits any more."""
+        if not trace_ids:
+            return set()
+        waits = {step_id(trace_id, number) for trace_id in trace_ids for number in self._waits}
+        waiting = {
+            trace_id
+            for trace_id, span in self._spans(trace_ids, None)
+            if span.span_id in waits and span.status == "pending"
+        }
+        return set(trace_ids) - waiting
+
+    def _spans(self, trace_ids: Sequence[str], where: Expr | None) -> Iterator[tuple[str, Span]]:
+        """(trace, span) of those traces."""
+        for start in range(0, len(trace_ids), AT_ONCE):
+            of_traces = Condition(_TRACE_ID, Operator.IN, tuple(trace_ids[start : start + AT_ONCE]))
+            asked = of_traces if where is None else Group("AND", (of_traces, where))
+            after: SpanPosition | None = None
+            while True:
+                page = self._reader.list_spans(
+                    self._scope,
+                    asked,
+                    Window(),
+                    order=SpanOrder.ARRIVAL_ASC,
+                    after=after,
+                    limit=10 * AT_ONCE,
+                    records=False,
+                )
+                for row in page.rows:
+                    yield row.trace.summary.trace_id, row.detail.span
+                after = page.after
+                if after is None:
+                    break
+
+    def find_waiting(self, trace_id: str) -> Waiting | None:
+        """A pending result, None when there is no such result or it has ended."""
+        detail = self._reader.get_trace(self._scope, normalise_id(trace_id))
+        if detail is None:
+            return None
+        spans = {each.span.span_id: each for each in detail.spans}
+        root = spans.get(detail.row.summary.trace_id)
+        marks = dict(detail.row.summary.metadata)
+        item_id, attempt = marks.get(REFERENCE_EXAMPLE_KEY), marks.get(ATTEMPT_KEY)
+        if root is None or root.span.status != "pending" or item_id is None or attempt is None:
+            return None
+        result = ResultId(self._project_uuid, item_id.replace("-", ""), int(attempt))
+        waits = [
+            (number, found)
+            for number in self._waits
+            if (found := spans.get(step_id(result.trace_id, number))) is not None
+        ]
+        if result.trace_id != root.span.span_id or not waits:
+            return None
+        number, last = waits[-1]
+        waiting = Waiting(result, root.span.start_ns, number, last.span.start_ns)
+        if last.span.status != "pending":
+            waiting = waiting._replace(given=run_values(decode_record(last.record).raw).get("outputs") or {})
+        return _with_usage(waiting, [each.span for each in detail.spans])
+
+    def counts(self) -> Counts:
+        """How many results there are. Cost: one walk over the roots, some 20 µs each."""
+        stats = self._reader.span_stats(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
+        not_scored = self._reader.count_traces(self._scope, Group("AND", (NEWEST, NOT_SCORED)), Window())
+        ended = stats.count - stats.pending_count - stats.error_count
+        return Counts(ended, stats.error_count, stats.pending_count, not_scored)
+
+
+def _status(stored: str, is_given: bool) -> ResultStatus:
+    if stored == "pending":
+        return ResultStatus.GIVEN if is_given else ResultStatus.WAITING
+    return ResultStatus.ERROR if stored == "error" else ResultStatus.SUCCESS
+
+
+def _with_usage(waiting: Waiting, spans: Sequence[Span]) -> Waiting:
+    """With what the calls of models used so far; what nobody said stays unknown."""
+    calls = [span for span in spans if span.kind == _CALL]
+    cost_pico = _sum(span.cost_pico for span in calls)
+    return waiting._replace(
+        latency_s=sum(span.end_ns - span.start_ns for span in calls) / 1e9 if calls else None,
+        cost_usd=None if cost_pico is None else Decimal(cost_pico) / PICO_PER_USD,
+        prompt_tokens=_sum(span.prompt_tokens for span in calls),
+        completion_tokens=_sum(span.completion_tokens for span in calls),
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
