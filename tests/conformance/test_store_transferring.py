@@ -179,3 +179,24 @@ def test_the_later_of_two_that_say_the_same_stays(stores: Stores) -> None:
     move(stores, [IDS[0]], B)
     [row] = stores.annotations.list_annotations(Scope((B,)), AnnotationQuery(), limit=10)
     assert row.annotation.score == 0.25
+
+
+def test_a_span_deleted_before_the_move_stays_deleted_after_it(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0]), batch(IDS[0], number=1), batch(IDS[0], number=2)], received_ns=T0_NS)
+    manifest = stores.deletions.plan_spans(Scope((A,)), [f"{IDS[0][-4:]}.1"])
+    stores.deletions.hide("del_1", Scope((A,)), None, Window(), manifest, b"{}")
+    with pytest.raises(Conflict) as told:
+        move(stores, [IDS[0]], B)
+    assert told.value.code == "being_deleted"
+    stores.deletions.purge_batch("del_1", 0, rows_max=100)
+    homes = [A]
+    for to in (B, C, B):
+        move(stores, [IDS[0]], to)
+        homes.append(to)
+        for project_id in homes:
+            late = batch(IDS[0], project_id=project_id, number=1)
+            assert stores.writer.write([late], received_ns=T0_NS)[0].refused == 1
+    assert where(stores) == {(IDS[0], B)}
+    found = stores.reader.get_trace(Scope((B,)), IDS[0])
+    assert found is not None
+    assert [each.span.span_id for each in found.spans] == [f"{IDS[0][-4:]}.{n}" for n in (0, 2)]

@@ -57,6 +57,7 @@ EXEMPT: Final = {
     "hidden_annotation": "row numbers of annotations; a row goes with its annotation",
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "moved": "keyed hashes of traces under a project they left, as tombstones are, and where they went",
+    "moved_from": "keyed hashes of traces that moved, and the projects they were in before",
     "purge_batch": "rows removed per target",
     "attachment_waiting": "files whose runs have not come, so nobody knows the trace: stored with the run, dropped "
     "if it is refused, removed after a day, or with their project",

@@ -93,7 +93,8 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
         found = {
             span_id: by
             for span_id in parts.keys() - (known.spans.keys() if known is not None else set())
-            if (by := self.find_tombstone(batch.project_id, render_name(batch.trace_id, span_id))) is not None
+            for project_id in self.homes_of(batch.project_id, batch.trace_id)
+            if (by := self.find_tombstone(project_id, render_name(batch.trace_id, span_id))) is not None
         }
         for span_id, deletion_id in found.items():
             self._deletions[deletion_id].late_refused += parts[span_id]

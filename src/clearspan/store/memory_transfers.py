@@ -9,6 +9,7 @@ from clearspan.model.errors import Conflict, NotFound
 from clearspan.model.trace import Scope, Window
 from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace
+from clearspan.store.span_deletion import parse_name
 from clearspan.store.tombstone import tombstone_key
 
 
@@ -18,6 +19,7 @@ class TransferringMemory(DeletingMemory):
     def __init__(self, tombstone_secret: bytes) -> None:
         super().__init__(tombstone_secret)
         self._moved: dict[tuple[int, str], int] = {}  # (old project, trace_id) → new project
+        self._moved_from: dict[tuple[int, str], set[int]] = {}  # (project, trace_id) → those it was in before
 
     def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
         with self._lock:
@@ -39,10 +41,17 @@ class TransferringMemory(DeletingMemory):
             project_id = self._moved[project_id, trace_id]
         return project_id
 
+    def homes_of(self, project_id: int, trace_id: str) -> list[int]:
+        """The project that a trace is in, and those that it was in before."""
+        return [project_id, *self._moved_from.get((project_id, trace_id), ())]
+
     def _check_move(self, trace: Trace, to_project_id: int) -> None:
         if self._is_held(trace.trace_pk):
             raise Conflict("A hold keeps one of the traces in its project.", code="held")
-        if self._annotations.hides_of(trace.trace_pk):
+        parts = (each for project_id, each in self._pk_of if project_id == trace.project_id)
+        if self._annotations.hides_of(trace.trace_pk) or any(
+            (name := parse_name(each)) is not None and name.trace_id == trace.trace_id for each in parts
+        ):
             raise Conflict("A part of one of the traces is being deleted: try again later.", code="being_deleted")
         key = tombstone_key(self._secret, to_project_id, trace.trace_id)
         if (to_project_id, trace.trace_id) in self._pk_of or key in self._tombstones:
@@ -55,4 +64,7 @@ class TransferringMemory(DeletingMemory):
         self._pk_of[to_project_id, trace.trace_id] = trace.trace_pk
         self._moved.pop((to_project_id, trace.trace_id), None)
         self._moved[trace.project_id, trace.trace_id] = to_project_id
+        homes = self.homes_of(trace.project_id, trace.trace_id)
+        self._moved_from.pop((trace.project_id, trace.trace_id), None)
+        self._moved_from[to_project_id, trace.trace_id] = set(homes) - {to_project_id}
         self._annotations.moved(trace, new, moved_ns)

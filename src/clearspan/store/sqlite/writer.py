@@ -199,10 +199,13 @@ class Writer:
         if not self.span_tombstones_exist:
             return batch, 0, None
         parts = parts_by_span(batch)
+        homes = [trace.project_id]
+        if self.moves_exist:
+            homes = transferring.homes_of(self.conn, self._secret, trace.project_id, trace.trace_id)
         found = {
             span_id: by
             for span_id in parts.keys() - trace.spans.keys()
-            for project_id in {trace.project_id, batch.project_id}  # where it was sent may not be where the trace is
+            for project_id in homes
             if (by := self._tombstone(project_id, render_name(trace.trace_id, span_id))) is not None
         }
         if not found:
