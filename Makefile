@@ -10,8 +10,8 @@ PORT ?= 8321
 DATA ?= data
 WORKERS ?= 2
 # Client libraries that the default tests run, each in an environment of its own; the long tests run all.
-CLIENTS := respan-api-0.1.49 respan-tracing-2.24.0 otlp-http-1.45.2 otlp-grpc-1.45.2 langsmith-0.15.0 langsmith-0.11.1 \
-	phoenix-client-3.5.0
+CLIENTS := respan-api-0.1.49 respan-api-0.1.47 respan-tracing-2.24.0 otlp-http-1.45.2 otlp-grpc-1.45.2 \
+	langsmith-0.15.0 langsmith-0.11.1 phoenix-client-3.5.0
 
 .PHONY: help run test test-long pytest lint types format bench bench-peers lock clean setup-run setup-test
 

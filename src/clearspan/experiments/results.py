@@ -14,7 +14,7 @@ import orjson
 from clearspan.ingest.detail import decode_span
 from clearspan.ingest.run_promotion import REFERENCE_EXAMPLE_KEY
 from clearspan.model.annotation import AnnotationTarget
-from clearspan.model.errors import InvalidPage, ReadTooSlow
+from clearspan.model.errors import InvalidPage, PayloadTooLarge, ReadTooSlow
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr
 from clearspan.query.fields import field_named
@@ -22,12 +22,15 @@ from clearspan.query.operators import Operator
 from clearspan.query.page import OffsetPage, SortKey
 from clearspan.store.annotations import AnnotationReader, AnnotationRow
 from clearspan.store.port import TraceDetail, TraceReader, TraceRow
-from clearspan.store.sessions import SessionReader, TraceOrder
+from clearspan.store.sessions import SessionReader, TraceOrder, TracePosition, TraceWalk
 from clearspan.store.spans import SpanReader
 
 SORTED_MAX: Final = 20_000
 """Most results that are put into an order which the store does not keep."""
+PAGE_BYTES_MAX: Final = 32 * 2**20
+"""Most bytes of wire records behind one page."""
 _WALK: Final = 1_000
+_LOADED_AT_ONCE: Final = 20
 _STATUS: Final = {"error": "error", "pending": "pending"}
 _SAYS_FIRST_TOKEN: Final = Condition(field_named("time_to_first_token"), Operator.IS_NOT_NULL)
 
@@ -106,8 +109,8 @@ class ScoreSummary(NamedTuple):
     sample: Score  # the last that was met: whose it is and of which type
     n: int
     mean: Mean
-    true_count: int
-    false_count: int
+    true_count: int  # scores other than 0
+    false_count: int  # scores of 0
     labels: dict[str, int]
 
 
@@ -162,11 +165,27 @@ class Results:
         detail = self._reader.get_trace(scope, trace_id)
         return None if detail is None else (self.load([detail.row])[0], detail)
 
-    def load(self, rows: Sequence[TraceRow]) -> list[Result]:
-        """What lists show of those traces. Cost: about 60 µs a result."""
-        roots = self._reader.root_records(rows)
-        said = self._reader.annotations_of([row.trace_pk for row in rows])
-        return [_result(row, *roots.get(row.trace_pk, (None, [])), said.get(row.trace_pk, [])) for row in rows]
+    def load(self, rows: Sequence[TraceRow], *, bytes_max: int | None = PAGE_BYTES_MAX) -> list[Result]:
+        """What lists show of those traces. Cost: about 60 µs a result.
+
+        Raises:
+            PayloadTooLarge: their inputs and outputs are more than `bytes_max` together.
+        """
+        out: list[Result] = []
+        size = 0
+        for start in range(0, len(rows), _LOADED_AT_ONCE):
+            part = rows[start : start + _LOADED_AT_ONCE]
+            roots = self._reader.root_records(part)
+            size += sum(len(root or b"") + sum(map(len, logs)) for root, logs in roots.values())
+            if bytes_max is not None and size > bytes_max:
+                raise PayloadTooLarge(
+                    "The inputs and outputs of this page are too large to send at once; ask for a smaller page_size.",
+                    fields=("page_size",),
+                )
+            said = self._reader.annotations_of([row.trace_pk for row in part])
+            for row in part:
+                out.append(_result(row, *roots.get(row.trace_pk, (None, [])), said.get(row.trace_pk, [])))
+        return out
 
     def walk(self, scope: Scope, where: Expr | None, window: Window, *, size: int = _WALK) -> Iterator[list[TraceRow]]:
         """Every match, the first start first, by pages that neither repeat nor miss one when others come or go.
@@ -177,7 +196,7 @@ class Results:
         until_s = self._monotonic_s() + self._seconds_max
         after = None
         while True:
-            found = self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
+            found = self.step(scope, where, window, after, size)
             if found.rows:
                 yield found.rows
             after = found.after
@@ -185,6 +204,12 @@ class Results:
                 return
             if self._monotonic_s() > until_s:
                 raise ReadTooSlow
+
+    def step(
+        self, scope: Scope, where: Expr | None, window: Window, after: TracePosition | None, size: int
+    ) -> TraceWalk:
+        """One page of such a walk, for who goes on later."""
+        return self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
 
     def walk_scores(self, scope: Scope, where: Expr | None, window: Window) -> Iterator[tuple[TraceRow, list[Score]]]:
         """Every match with its scores. Cost: about 15 µs a result and 3 µs a score. Raises as `walk`."""
@@ -299,7 +324,6 @@ def _result(row: TraceRow, root: bytes | None, logs: list[bytes], said: list[Ann
 
 def _counted(so_far: ScoreSummary | None, score: Score) -> ScoreSummary:
     before = so_far or ScoreSummary(score, 0, Mean(), 0, 0, {})
-    is_truth = score.score_type == "boolean" and score.score is not None
     labels = before.labels
     for word in words_of(score):
         labels[word] = labels.get(word, 0) + 1
@@ -307,8 +331,8 @@ def _counted(so_far: ScoreSummary | None, score: Score) -> ScoreSummary:
         score,
         before.n + 1,
         before.mean.plus(score.score),
-        before.true_count + (is_truth and score.score != 0),
-        before.false_count + (is_truth and score.score == 0),
+        before.true_count + (score.score is not None and score.score != 0),
+        before.false_count + (score.score == 0),
         labels,
     )
 

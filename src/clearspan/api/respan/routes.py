@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from clearspan.api.respan import schema
 from clearspan.api.respan.deletes import bulk_delete, delete_trace
+from clearspan.api.respan.experiments.routes import ROUTES as EXPERIMENTS
 from clearspan.api.respan.ingest import ingest_spans
 from clearspan.api.respan.traces import (
     list_traces,
@@ -62,3 +63,4 @@ ROUTES = (
 def add_respan_routes(app: FastAPI) -> None:
     """Register the dialect."""
     add_rest_routes(app, ROUTES)
+    add_rest_routes(app, EXPERIMENTS)
