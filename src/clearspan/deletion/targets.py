@@ -34,13 +34,22 @@ class Residue(NamedTuple):
 
 
 TARGETS: Final = (
-    Target("trace", Home.TRACES, ("trace",), "summaries: name, customer, session, displayed metadata, tags"),
+    Target(
+        "trace",
+        Home.TRACES,
+        ("trace",),
+        "summaries: name, customer, session, displayed metadata, tags; a trace is also each version of a dataset item, "
+        "and each result of an experiment: they have rows in the targets below like any other",
+    ),
     Target("span", Home.TRACES, ("span",), "names, kinds, models, errors, token counts, cost"),
     Target("log", Home.TRACES, ("log",), "log records that belong to a trace"),
     Target("context", Home.TRACES, ("context",), "customer, session, environment, metadata of spans"),
     Target("metadata", Home.TRACES, ("metadata",), "metadata pairs that filters search"),
     Target(
-        "annotation", Home.TRACES, ("annotation",), "feedback, scores and notes, and what was said of a whole session"
+        "annotation",
+        Home.TRACES,
+        ("annotation",),
+        "feedback, notes and scores (of experiments, too), and what was said of a whole session",
     ),
     Target("block", Home.TRACES, ("block",), "wire bytes: inputs, outputs, attributes, events, log bodies"),
     Target("attachment", Home.TRACES, ("attachment",), "names, types, sizes and hashes of files that came with spans"),

@@ -264,7 +264,12 @@ def _answer(result: DeletionResult, unmatched: _Unmatched, asked_ids: int) -> Re
         "hidden_count": result.hidden,
         "held_count": result.held,
         "failed_count": result.failed,
-        "copies": {"taken": result.copies, "not_covered": result.copies_not_covered},
+        "copies": {
+            "taken": result.copies,
+            "not_covered": result.copies_not_covered,
+            "detached": result.copies_detached,
+            "redacted_items": result.items_redacted,
+        },
         "unmatched_ids": unmatched.ids,
         "inside_traces": unmatched.inside,
         "child_id": result.child_id,

@@ -47,6 +47,10 @@ class Bounds:
         known = self.names | self.datasets
         return [known[each] for each in project_ids if each in known]
 
+    def name_of(self, project_id: int) -> str:
+        """Its name, or its number where it has none any more."""
+        return self.names.get(project_id) or self.datasets.get(project_id) or str(project_id)
+
     def project_id(self, name: str) -> int:
         """The project of that name.
 

@@ -94,7 +94,7 @@ _REQUEST: Json = {
     "annotations": _ANNOTATIONS,
     "delete_all": told(FLAG, "Say true to bound a filter by no window at all."),
     "expected_count": told(COUNT, "Delete nothing unless exactly so many traces would go, copies included."),
-    "leave_copies": told(FLAG, "Say true to leave the traces of evaluators that hold copies; they are only counted."),
+    "leave_copies": told(FLAG, "Say true to leave traces, items and results that hold copies; they are only counted."),
     "reason": told(TEXT, "Why; kept with the data, and erased with it."),
     "not_before": told(
         TIME,
@@ -143,8 +143,11 @@ COPIES = closed(
     {
         "taken": told(COUNT, "How many of the matched traces are there because they hold copies of the others."),
         "not_covered": told(COUNT, "How many more hold copies and stay: beyond the key's reach, or left on request."),
+        "detached": told(COUNT, "How many versions of dataset items stay, as their dataset's on_source_deleted says."),
+        "redacted_items": told(COUNT, "How many dataset items are replaced by empty ones, as their dataset says."),
     },
-    text="Traces of evaluators that name a run of a matched trace as target_run_id or reference_run_id.",
+    text="Traces of evaluators that name a run of a matched trace as target_run_id or reference_run_id, items of "
+    "datasets that were made from a matched trace, and results of experiments with such items.",
 )
 _TARGET = closed(
     {

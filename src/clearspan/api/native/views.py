@@ -12,9 +12,10 @@ from clearspan.api.native.events import Mark, Sight
 from clearspan.api.respan.window import EffectiveWindow
 from clearspan.catalog import Catalog
 from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.linked import copies_not_covered, copies_taken
+from clearspan.deletion.linked import copies_detached, copies_not_covered, copies_redacted, copies_taken
 from clearspan.deletion.preview import Preview
 from clearspan.deletion.records import KIND
+from clearspan.deletion.redaction import items_of
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.targets import NAMES
 from clearspan.deletion.watch import DeletionStatus
@@ -64,7 +65,12 @@ def deletion_json(
         "effective_window": window_json(EffectiveWindow(window_of(job), job.window_is_implicit)),
         "kind": job.kind.value,
         "traces": _traces(job),
-        "copies": {"taken": copies_taken(job.shape), "not_covered": copies_not_covered(job.shape)},
+        "copies": {
+            "taken": copies_taken(job.shape),
+            "not_covered": copies_not_covered(job.shape),
+            "detached": copies_detached(job.shape),
+            "redacted_items": copies_redacted(job.shape),
+        },
         "counts": _counts(job, progress),
         "progress": round(status.fraction, 4),
         "eta_s": _eta_s(status, now_ns),
@@ -131,11 +137,16 @@ def preview_json(preview: Preview, bounds: Bounds, window: EffectiveWindow, *, w
         "projects": bounds.project_names(plan.carried.scope.project_ids),
         "kind": plan.request.kind.value,
         "traces": {"matched": plan.matched, "held": preview.held_traces},
-        "copies": {"taken": len(plan.copies), "not_covered": plan.copies_not_covered},
+        "copies": {
+            "taken": len(plan.copies),
+            "not_covered": plan.copies_not_covered,
+            "detached": plan.copies_detached,
+            "redacted_items": len(items_of(plan.redacted)),
+        },
         "counts": {target: {"planned": plan.planned[target]} for target in targets_of(plan.planned)},
         "holds": [{"id": hold_id, "traces": traces} for hold_id, traces in sorted(preview.held.items())],
         "by_day": dict(sorted(preview.by_day.items())),
-        "by_project": {bounds.names.get(number, str(number)): n for number, n in sorted(preview.by_project.items())},
+        "by_project": {bounds.name_of(number): n for number, n in sorted(preview.by_project.items())},
         "samples": [sample_json(row, bounds) for row in preview.samples] if with_samples else None,
         "annotation_samples": (
             [annotation_sample_json(row, bounds) for row in preview.annotation_samples] if with_samples else None

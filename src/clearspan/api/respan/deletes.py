@@ -131,7 +131,12 @@ def _counts(result: DeletionResult) -> Json:
         errors.append(f"{result.failed} traces are hidden but could not be erased; see {result.deletion_id}")
     if result.cancelled:
         errors.append(f"{result.cancelled} traces are visible again: the deletion was cancelled")
-    copies = {"copies": result.copies, "copies_not_covered": result.copies_not_covered}
+    copies = {
+        "copies": result.copies,
+        "copies_not_covered": result.copies_not_covered,
+        "copies_detached": result.copies_detached,
+        "copies_redacted_items": result.items_redacted,
+    }
     return {name: count for name, count in copies.items() if count} | {
         "success_count": result.hidden,
         "error_count": result.held + result.failed + result.cancelled,
