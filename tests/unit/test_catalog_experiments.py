@@ -63,8 +63,10 @@ def test_a_dataset_keeps_what_is_said_of_it(catalog: Catalog, org: Organisation,
     touched = changed._replace(updated_at_ns=clock.now_ns())
     assert catalog.datasets.listed(org.id) == [touched]
     assert catalog.datasets.of_projects([1, made.project_id, 99]) == {made.project_id: touched}
+    assert catalog.datasets.policies(org.id) == {made.project_id: SourcePolicy.REDACT}
     other = catalog.create_organisation("Other")
     assert catalog.datasets.listed(other.id) == []
+    assert catalog.datasets.policies(other.id) == {}
     assert catalog.datasets.find(other.id, UUID) is None
 
 

@@ -73,7 +73,7 @@ class CatalogRecords:
         return tuple([each.id for each in every])
 
     def dataset_policies(self, org_id: int) -> dict[int, SourcePolicy]:
-        return {each.project_id: each.on_source_deleted for each in self._catalog.datasets.listed(org_id)}
+        return self._catalog.datasets.policies(org_id)
 
     def unfinished_deletions(self) -> list[DeletionJob]:
         with self._database.read() as db:
