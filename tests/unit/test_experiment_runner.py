@@ -118,7 +118,7 @@ class Lab:
     def delete(self, project_id: int, *trace_ids: str) -> None:
         request = DeletionRequest(
             org_id=self.org_id, requested_by="key_test", dialect="native", scope=Scope((project_id,)),
-            selection=ByIds(tuple(trace_ids)),
+            selection=ByIds(tuple(trace_ids)), reach=Scope((self.dataset.project_id, self.experiment.project_id)),
         )  # fmt: skip
         self.services.deleter.delete(request, wait_s=10.0)
 
@@ -355,6 +355,30 @@ def test_items_that_go_while_it_runs_do_not_hide_others(tmp_path: Path, stub: Ll
         assert lab.progress()[:7] == (12, 10, 0, 0, 0, 2, 100.0)
 
     in_lab(tmp_path, stub, story)
+
+
+def test_a_result_goes_with_an_item_that_is_deleted_while_it_is_made(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.prepare(3, WAIT, CALL)
+        await lab.runner.start(lab.experiment)
+        await lab.ended()
+        giving = lab.runner.resume_trace(lab.read(), lab.trace_of(0), input={"q": "item-0"}, output="out")
+        lab.delete(lab.dataset.project_id, lab.items[0].trace_id)
+        with pytest.raises(NotFound):
+            await giving
+        lab.experiment = lab.catalog.experiments.create(
+            lab.org_id, ExperimentDefinition("second", lab.dataset.uuid, [CALL], lab.services.clock.now_ns())
+        )
+        await lab.runner.start(lab.experiment)
+        while lab.runner.figures().items_running < 2:
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(lab.delete, lab.dataset.project_id, lab.items[1].trace_id)
+        await lab.ended()
+        assert list(lab.results(all_attempts=True)) == [lab.items[2].id]
+        assert lab.progress()[:7] == (2, 1, 0, 0, 0, 1, 100.0)
+
+    with LlmStub(delay_s=0.5) as slow:
+        in_lab(tmp_path, slow, story)
 
 
 def test_cancel_leaves_nothing_half_done_and_start_goes_on(tmp_path: Path) -> None:

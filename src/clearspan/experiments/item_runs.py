@@ -8,6 +8,7 @@ refuses was deleted, and is not made again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ import orjson
 from clearspan.catalog import Catalog
 from clearspan.catalog.experiments import Experiment
 from clearspan.deletion.execute import Deleter
+from clearspan.deletion.request import ByIds, DeletionRequest
 from clearspan.experiments.evaluator_config import Kind
 from clearspan.experiments.item_documents import Item
 from clearspan.experiments.items import Gateway, Items, Threads
@@ -40,17 +42,21 @@ from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.annotation import AnnotationTarget
 from clearspan.model.clock import Clock, IdSource
-from clearspan.model.errors import NotFound, Overloaded, PayloadTooLarge
+from clearspan.model.errors import ClearspanError, NotFound, Overloaded, PayloadTooLarge
 from clearspan.model.span import TraceBatch
 from clearspan.model.trace import Scope
 from clearspan.store.annotations import AnnotationQuery, AnnotationReader, AnnotationWrite, AnnotationWriter
 
 OVERLOAD_PAUSE_S: Final = 1.0
 """Between two attempts at writing while the store takes nothing: items wait, none is lost."""
+TAKEN_BACK_AT_ONCE: Final = 1_000
 REASONS_MAX: Final = 20
 """Of evaluators that gave no score, told in the metadata of one result; all are counted."""
 _ELSEWHERE: Final = frozenset({Kind.HUMAN, Kind.EXTERNAL})
 """Kinds whose scores come later, from a person or a program: until then there is nothing to tell."""
+
+
+_log = logging.getLogger("clearspan.experiments")
 
 
 class Outcome(StrEnum):
@@ -137,9 +143,14 @@ class ItemRunner:
     async def go_on(self, waiting: Waiting) -> Outcome:
         """Take an item on from the step at which it waited."""
         given = waiting.given or {}
-        item = await self._item_of(waiting, given)
+        find, experiment = self._parts.items.find, self._experiment
+        item_id, as_of_ns = waiting.result.item_id, experiment.version_ns
+        found = await self._parts.threads.run(find, experiment.org_id, item_id, as_of_ns=as_of_ns)
+        if found is None:
+            await self.take_back([waiting.result.trace_id])
+            return Outcome.DELETED
         passage = Passage(
-            item,
+            found[1],
             given=given.get("input"),
             output=given.get("output"),
             has_output=True,
@@ -235,29 +246,21 @@ class ItemRunner:
                 told = zip(batches, outcomes, strict=True)
                 return {batch.trace_id for batch, outcome in told if outcome.refused}
 
-    async def _item_of(self, waiting: Waiting, given: Mapping[str, Any]) -> Item:
-        """The item of a result; when it is gone by now, what the result itself knows of it."""
+    async def take_back(self, trace_ids: Sequence[str]) -> None:
+        """Delete results whose items a deletion took while they were being made: it could not list them yet."""
         experiment = self._experiment
-        found = await self._parts.threads.run(
-            self._parts.items.find, experiment.org_id, waiting.result.item_id, as_of_ns=experiment.version_ns
-        )
-        if found is not None:
-            return found[1]
-        now_ns = waiting.start_ns
-        return Item(
-            id=waiting.result.item_id,
-            dataset_uuid=experiment.dataset_uuid,
-            trace_id=waiting.result.item_id,
-            inputs=given.get("input"),
-            outputs=None,
-            metadata={},
-            splits=(),
-            source_run_id=None,
-            created_ns=now_ns,
-            modified_ns=now_ns,
-            until_ns=None,
-            redacted=False,
-        )
+        for start in range(0, len(trace_ids), TAKEN_BACK_AT_ONCE):
+            request = DeletionRequest(
+                org_id=experiment.org_id,
+                requested_by="experiments",
+                dialect="experiments",
+                scope=Scope((self._project_id,)),
+                selection=ByIds(tuple(trace_ids[start : start + TAKEN_BACK_AT_ONCE])),
+            )
+            try:
+                await self._parts.threads.run(self._parts.deleter.delete, request, wait_s=0.0, wait_for="hidden")
+            except ClearspanError as error:  # a hold keeps them, or they have gone
+                _log.warning("experiment %s: results of deleted items stay: %s", experiment.public_id, error.code)
 
     async def _scores_of(self, trace_id: str) -> dict[str, Scored]:
         """What steps before the waiting one scored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
@@ -21,7 +21,7 @@ from clearspan.ingest.run_document import run_values
 from clearspan.ingest.run_promotion import KIND_OF_RUN_TYPE, REFERENCE_EXAMPLE_KEY
 from clearspan.model.ids import normalise_id
 from clearspan.model.span import Span
-from clearspan.model.trace import Scope, Window
+from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.model.usage import PICO_PER_USD
 from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import IS_ROOT, field_named
@@ -163,23 +163,46 @@ class ResultStates:
             return None
         spans = {each.span.span_id: each for each in detail.spans}
         root = spans.get(detail.row.summary.trace_id)
-        marks = dict(detail.row.summary.metadata)
-        item_id, attempt = marks.get(REFERENCE_EXAMPLE_KEY), marks.get(ATTEMPT_KEY)
-        if root is None or root.span.status != "pending" or item_id is None or attempt is None:
+        result = self._result_of(detail.row.summary)
+        if root is None or root.span.status != "pending" or result is None:
             return None
-        result = ResultId(self._project_uuid, item_id.replace("-", ""), int(attempt))
         waits = [
             (number, found)
             for number in self._waits
             if (found := spans.get(step_id(result.trace_id, number))) is not None
         ]
-        if result.trace_id != root.span.span_id or not waits:
+        if not waits:
             return None
         number, last = waits[-1]
         waiting = Waiting(result, root.span.start_ns, number, last.span.start_ns)
         if last.span.status != "pending":
             waiting = waiting._replace(given=run_values(decode_record(last.record).raw).get("outputs") or {})
         return _with_usage(waiting, [each.span for each in detail.spans])
+
+    def without_item(self, item_ids: Set[str]) -> list[str]:
+        """The traces of results that the server made of items that are not among these. Cost: as `counts`."""
+        found: list[str] = []
+        after: SpanPosition | None = None
+        while True:
+            page = self._reader.list_spans(
+                self._scope, _ROOT, Window(), order=SpanOrder.ARRIVAL_ASC, after=after, limit=5_000, records=False
+            )
+            for row in page.rows:
+                result = self._result_of(row.trace.summary)
+                if result is not None and result.item_id not in item_ids:
+                    found.append(result.trace_id)
+            after = page.after
+            if after is None:
+                return found
+
+    def _result_of(self, summary: TraceSummary) -> ResultId | None:
+        """Which result of ours a trace is; None: it came from elsewhere."""
+        marks = dict(summary.metadata)
+        item_id, attempt = marks.get(REFERENCE_EXAMPLE_KEY), marks.get(ATTEMPT_KEY, "")
+        if item_id is None or not (attempt.isascii() and attempt.isdigit()):
+            return None
+        result = ResultId(self._project_uuid, item_id.replace("-", ""), int(attempt))
+        return result if result.trace_id == summary.trace_id else None
 
     def counts(self) -> Counts:
         """How many results there are. Cost: one walk over the roots, some 20 µs each."""

@@ -87,6 +87,7 @@ class ExperimentRun:
         self._job: Job | None = None
         self._cursor = Cursor()
         self._total = self._vanished = 0
+        self._written: dict[str, str] = {}  # item → trace of its result, until it is sure that the item was there still
         self._refused: set[str] = set()  # traces that were deleted: of this process only
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._broken: BaseException | None = None
@@ -195,18 +196,21 @@ class ExperimentRun:
         """Go over all items until a whole round has found nothing to do."""
         start = self._cursor.reached
         while not self._stopping:
-            did = await self._round(start)
+            dataset = await self._dataset()
+            as_of_ns, list_ids = self.experiment.version_ns, self._parts.items.list_ids
+            ids = await self._parts.threads.run(list_ids, dataset, as_of_ns=as_of_ns, limit=ITEMS_MAX)
+            did = await self._round(dataset, ids, start)
             await self._drain()
+            await self._look_back(dataset)
             if not did and start == 0:
+                # Also what a former life of the server wrote in its last moment.
+                await self._take_back(await self._parts.threads.run(self.states.without_item, set(ids)))
                 return
             start = 0
 
-    async def _round(self, start: int) -> bool:
+    async def _round(self, dataset: Dataset, ids: Sequence[str], start: int) -> bool:
         """One look at each item from `start` on; whether anything had to be done."""
-        dataset = await self._dataset()
-        as_of_ns, size = self.experiment.version_ns, self.experiment.batch_size
-        list_ids = self._parts.items.list_ids
-        ids = await self._parts.threads.run(list_ids, dataset, as_of_ns=as_of_ns, limit=ITEMS_MAX)
+        size = self.experiment.batch_size
         self._total = max(self._total, len(ids))
         self._vanished = self._total - len(ids)
         did = False
@@ -219,8 +223,23 @@ class ExperimentRun:
                     self._places.release()
                     return did
                 self._start(work, item)
+            await self._look_back(dataset)
             await self._checkpoint(at)
         return did
+
+    async def _look_back(self, dataset: Dataset) -> None:
+        """Take back the results of items that were deleted while they were at work."""
+        written, self._written = self._written, {}
+        as_of_ns, ids = self.experiment.version_ns, list(written)
+        if ids:
+            list_ids = self._parts.items.list_ids
+            there = await self._parts.threads.run(list_ids, dataset, as_of_ns=as_of_ns, ids=ids, limit=len(ids))
+            await self._take_back([written[item_id] for item_id in ids if item_id not in set(there)])
+
+    async def _take_back(self, trace_ids: Sequence[str]) -> None:
+        if trace_ids:
+            await self.items.take_back(trace_ids)
+            self._refused.update(trace_ids)
 
     async def _needed(self, ids: Sequence[str]) -> list[_Work]:
         found = await self._parts.threads.run(self.states.of_items, ids, self._cursor.attempt)
@@ -277,7 +296,11 @@ class ExperimentRun:
 
     def _start(self, work: _Work, item: Item | None) -> None:
         doing = self._go_on(work.result) if item is None else self.items.run(item, work.result)
-        self.add(doing, work.result.trace_id).add_done_callback(lambda _: self._places.release())
+        self.add(doing, work.result.trace_id).add_done_callback(lambda _: self._leave(work))
+
+    def _leave(self, work: _Work) -> None:
+        self._places.release()
+        self._written[work.item_id] = work.result.trace_id
 
     async def _go_on(self, result: ResultId) -> Outcome:
         waiting = await self._parts.threads.run(self.states.find_waiting, result.trace_id)
