@@ -38,6 +38,11 @@ EXPERIMENT_PATHS = (
     *(f"{EXPERIMENT}{part}/" for part in ("cancel", "retry", "exports/{export_id}")),
 )  # fmt: skip
 """What is described; the oldest clients also ask `…/logs/`."""
+DATASET = "/api/datasets/{dataset_id}/"
+DATASET_PATHS = (
+    "/api/datasets/", "/api/datasets/list/", DATASET, f"{DATASET}logs/", f"{DATASET}logs/{{unique_id}}/",
+    *(f"{DATASET}logs/{part}/" for part in ("list", "bulk", "import", "summary")),
+)  # fmt: skip
 ONE_DELETION = "/v1/deletions/{deletion_id}"
 NATIVE_PATHS = (
     "/v1/deletions", "/v1/deletions/preview", ONE_DELETION,
@@ -98,7 +103,8 @@ def test_every_langsmith_operation_stands_at_two_roots() -> None:
 
 def test_every_path_of_the_contract_is_served_in_both_spellings(wire: Wire) -> None:
     served = {path for _, path in inventory(wire)}
-    assert set(spellings(*RESPAN_PATHS, *NATIVE_PATHS, *TRACE_PATHS, *LOG_PATHS, *SYSTEM_PATHS)) <= served
+    assert set(spellings(*RESPAN_PATHS, *DATASET_PATHS, *NATIVE_PATHS)) <= served
+    assert set(spellings(*TRACE_PATHS, *LOG_PATHS, *SYSTEM_PATHS)) <= served
     assert set(spellings(*EXPERIMENT_PATHS, f"{EXPERIMENT}logs/")) <= served
 
 
@@ -206,7 +212,7 @@ def test_the_description_is_complete_and_valid(wire: Wire) -> None:
     assert described == {
         "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
         "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
-        "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", *NATIVE_PATHS, *EXPERIMENT_PATHS,
+        "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", *NATIVE_PATHS, *DATASET_PATHS, *EXPERIMENT_PATHS,
         *(route.path for route in (*LANGSMITH_ROUTES, *PHOENIX_ROUTES) if route.is_described),
     }  # fmt: skip
     bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]

@@ -9,9 +9,9 @@ from uuid import UUID
 from clearspan.catalog import Catalog
 from clearspan.catalog.datasets import Dataset
 from clearspan.deletion.request import ByFilter
-from clearspan.experiments.item_documents import ITEM_ID_KEY, Item, read_version
+from clearspan.experiments.item_documents import ITEM_ID_KEY, Item, NewAttachment, read_version
 from clearspan.experiments.item_queries import by_metadata, current, in_splits, item_ids, together, valid_at
-from clearspan.model.errors import InvalidInput, PayloadTooLarge
+from clearspan.model.errors import InvalidInput, NotFound, PayloadTooLarge
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.fields import START_TIME
@@ -108,6 +108,14 @@ class ItemReader:
         for item in self._read(datasets, rows):
             return datasets[rows[0].project_id], item
         return None
+
+    def read_attachment(self, dataset: Dataset, item: Item, name: str) -> NewAttachment:
+        """A file of an item, whole. Raises NotFound."""
+        found = self.spans.read_attachment(scope_of(dataset), item.trace_id, item.trace_id, name)
+        if found is None:
+            raise NotFound(f"The item has no attachment {name[:100]!r}.", fields=("attachments",))
+        info, pieces = found
+        return NewAttachment(name, info.mime_type, b"".join(pieces))
 
     def count(self, dataset: Dataset, *, as_of_ns: int | None = None) -> int:
         """How many items there are, exactly."""

@@ -8,8 +8,8 @@ an item is an ordinary deletion that takes every version: nothing of it stays in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID, uuid5
 from weakref import WeakValueDictionary
@@ -120,7 +120,7 @@ class Items(ItemReader):
         self._clock = clock
         self._ids = ids
         self._prices = prices
-        self._threads = threads
+        self.threads = threads
         self._deleter = deleter
         self._limits = limits
         self._attachment_bytes_max = attachment_bytes_max
@@ -141,7 +141,7 @@ class Items(ItemReader):
         checks = SchemaCheck(dataset.inputs_schema, dataset.outputs_schema)
         writes = [self._new(each, number, now_ns) for number, each in enumerate(new)]
         given = [normal_id(each.id) for each in new if each.id is not None]
-        taken = await self._threads.run(self.taken_ids, dataset.org_id, given) if given else set()
+        taken = await self.threads.run(self.taken_ids, dataset.org_id, given) if given else set()
         if len(set(given)) < len(given) or taken:
             raise Conflict("There is an item of that id already.", code="item_exists", fields=("id",))
         operations = [version_operation(write.version) for write in writes]
@@ -149,7 +149,7 @@ class Items(ItemReader):
         stored = [write for write in writes if not outcomes[write.version.trace_id]]
         if writes and not stored:
             raise Conflict("An item of that id was deleted.", code="item_deleted", fields=("id",))
-        await self._threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
+        await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
         return [_written(dataset, write) for write in stored]
 
     async def update(
@@ -167,21 +167,27 @@ class Items(ItemReader):
         named = [normal_id(each.id) for each in changes]
         if len(set(named)) < len(named):
             raise InvalidInput("An item is named twice.", fields=("id",))
-        async with AsyncExitStack() as stack:
-            for item_id in sorted(named):
-                await stack.enter_async_context(self._locks.setdefault(item_id, asyncio.Lock()))
-            writes = await self._threads.run(self._changed, dataset, dict(zip(named, changes, strict=True)))
+        async with self.holding(named):
+            writes = await self.threads.run(self._changed, dataset, dict(zip(named, changes, strict=True)))
             operations = [version_operation(write.version) for write, _ in writes]
             operations += [superseding_operation(old.trace_id, write.version.from_ns) for write, old in writes]
             checks = SchemaCheck(dataset.inputs_schema, dataset.outputs_schema)
             new = [write for write, _ in writes]
             outcomes = await self._submit(principal_key, dataset, operations, new, checks)
-            lost = [write for write, old in writes if outcomes[old.trace_id]]
+            lost = [write.version.trace_id for write, old in writes if outcomes[old.trace_id]]
             if lost:
-                await self._take_back(dataset, lost)
+                await self.take_back(dataset, lost)
                 raise NotFound("An item was deleted meanwhile.", fields=("id",))
-        await self._threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
+        await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
         return [_written(dataset, write) for write in new]
+
+    @asynccontextmanager
+    async def holding(self, item_ids: Iterable[str]) -> AsyncIterator[None]:
+        """No version of these items is written meanwhile: for a change, and for a deletion until it is hidden."""
+        async with AsyncExitStack() as stack:
+            for item_id in sorted({normal_id(each) for each in item_ids}):
+                await stack.enter_async_context(self._locks.setdefault(item_id, asyncio.Lock()))
+            yield
 
     async def _submit(
         self,
@@ -243,15 +249,10 @@ class Items(ItemReader):
         version = Version(old.id, trace_id, texts, splits, old.source_run_id, old.created_ns, at_ns)
         kept = {each.name: each.name for each in old.attachments} if change.kept is None else change.kept
         new = {each.name for each in change.attachments}
-        files = [self._copy(dataset, old, name, to) for name, to in kept.items() if to not in new]
+        files = [
+            self.read_attachment(dataset, old, name)._replace(name=to) for name, to in kept.items() if to not in new
+        ]
         return _Write(version, (*self._files(trace_id, change.attachments), *self._files(trace_id, files)))
-
-    def _copy(self, dataset: Dataset, item: Item, name: str, to: str) -> NewAttachment:
-        found = self.spans.read_attachment(scope_of(dataset), item.trace_id, item.trace_id, name)
-        if found is None:
-            raise NotFound(f"The item has no attachment {name[:100]!r}.", fields=("attachments",))
-        info, pieces = found
-        return NewAttachment(to, info.mime_type, b"".join(pieces))
 
     def _files(self, trace_id: str, new: Iterable[NewAttachment]) -> tuple[Attachment, ...]:
         files = tuple([Attachment(trace_id, each.name, each.mime_type, each.data) for each in new])
@@ -261,7 +262,8 @@ class Items(ItemReader):
                 raise PayloadTooLarge(text, fields=("attachments",))
         return files
 
-    async def _take_back(self, dataset: Dataset, lost: Sequence[_Write]) -> None:
+    async def take_back(self, dataset: Dataset, trace_ids: Sequence[str]) -> None:
+        """Delete versions, or items of one version, that a deletion of what they hold has overtaken."""
         if self._deleter is None:
             return
         request = DeletionRequest(
@@ -269,9 +271,9 @@ class Items(ItemReader):
             requested_by="items",
             dialect="items",
             scope=scope_of(dataset),
-            selection=ByIds(tuple([write.version.trace_id for write in lost])),
+            selection=ByIds(tuple(trace_ids)),
         )
-        await self._threads.run(self._deleter.delete, request, wait_s=0.0, wait_for="hidden")
+        await self.threads.run(self._deleter.delete, request, wait_s=0.0, wait_for="hidden")
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, bytes]:

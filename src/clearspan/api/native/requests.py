@@ -17,7 +17,7 @@ from clearspan.deletion.holds import HoldRequest
 from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest, Selection
 from clearspan.model.errors import InvalidFilter, InvalidInput
 from clearspan.model.ids import normalise_id
-from clearspan.model.trace import Window
+from clearspan.model.trace import Scope, Window
 from clearspan.settings import Settings
 
 DIALECT: Final = "native"
@@ -155,11 +155,19 @@ def parse_hold(body: dict[str, Any], bounds: Bounds) -> HoldRequest:
     return HoldRequest(
         org_id=bounds.principal.org_id,
         created_by=bounds.principal.key_id,
-        scope=bounds.scope(_name(body, "project"), _name(body, "environment")),
+        scope=_held_scope(bounds, _name(body, "project"), _name(body, "environment")),
         selection=ByFilter(None) if everything else _selection(body),
         window=_window(body),
         reason=need_text(body, "reason"),
     )
+
+
+def _held_scope(bounds: Bounds, project: str | None, environment: str | None) -> Scope:
+    """As what a request speaks of; a hold that names no project keeps the items of datasets, too."""
+    scope = bounds.scope(project, environment)
+    if project is not None:
+        return scope
+    return scope._replace(project_ids=(*scope.project_ids, *bounds.principal.dataset_project_ids))
 
 
 def window_of(request: DeletionRequest) -> EffectiveWindow:

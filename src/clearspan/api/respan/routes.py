@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from clearspan.api.respan import schema
+from clearspan.api.respan.datasets.routes import ROUTES as DATASETS
 from clearspan.api.respan.deletes import bulk_delete, delete_trace
 from clearspan.api.respan.experiments.routes import ROUTES as EXPERIMENTS
 from clearspan.api.respan.ingest import ingest_spans
@@ -63,4 +64,5 @@ ROUTES = (
 def add_respan_routes(app: FastAPI) -> None:
     """Register the dialect."""
     add_rest_routes(app, ROUTES)
+    add_rest_routes(app, DATASETS)
     add_rest_routes(app, EXPERIMENTS)
