@@ -1,4 +1,4 @@
-"""What docs/clients/langsmith.md says to paste, pasted: set-up in both languages, evaluate(), a deletion with its proof."""
+"""What docs/clients/langsmith.md says to paste, pasted: set-up in both languages, evaluate(), a deletion with proof."""
 
 from __future__ import annotations
 

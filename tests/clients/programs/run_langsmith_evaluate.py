@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 
+import requests
 from langsmith.evaluation import evaluate_comparative
 from langsmith.utils import LangSmithConflictError, LangSmithNotFoundError
 
@@ -183,6 +184,16 @@ async def query_v2(dataset, names):
     return [len(rows), sorted(len(each.runs) for each in rows), sorted({each.name[0] for each in rows})]
 
 
+def by_respan(names):
+    """What Respan's API says of the experiments: how many traces each has, and how many of them are right."""
+    http, base = requests.Session(), os.environ["LANGSMITH_ENDPOINT"].removesuffix("/api/v1") + "/api/v2/experiments"
+    http.headers["x-api-key"] = os.environ["LANGSMITH_API_KEY"]
+    listed = {each["name"]: each["id"] for each in http.get(f"{base}/list/").json()["results"]}
+    right = {"filters": {"scores__correct": {"operator": "gte", "value": [1]}}}
+    addresses = [f"{base}/{listed[name]}/logs/list/" for name in names]
+    return [[http.post(each, json=body).json()["count"] for body in ({}, right)] for each in addresses]
+
+
 def removed(dataset, names):
     client.delete_example(next(iter(client.list_examples(dataset_id=dataset.id))).id)
     left = len(list(client.list_examples(dataset_id=dataset.id)))
@@ -201,10 +212,7 @@ def main():
     seen = {"datasets": datasets(dataset), "examples": examples(dataset), "attachments": attachments(dataset)}
     names = experiments()
     seen["shown"], seen["v2"] = shown(names), asyncio.run(query_v2(dataset, names))
-    if os.environ.get("KEEP"):
-        seen["names"] = names
-    else:
-        seen["removed"] = removed(dataset, names)
+    seen["respan"], seen["removed"] = by_respan(names), removed(dataset, names)
     print(json.dumps(seen, default=str))
 
 

@@ -62,7 +62,7 @@ async def delete_listed_examples(request: Request) -> Response:
 
 @requires(Permission.DELETE)
 async def delete_dataset(request: Request) -> Response:
-    """Remove a dataset with all its examples. Experiments on it stay: they are deleted by themselves."""
+    """Remove a dataset with all its examples and the results of experiments on them. The experiments stay, empty."""
     return await _remove(request, [path_uuid(request, "dataset_id")])
 
 
