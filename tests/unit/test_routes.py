@@ -18,6 +18,7 @@ from clearspan.api.langsmith.errors import family_of_path
 from clearspan.api.langsmith.paths import OTEL_PATHS
 from clearspan.api.langsmith.routes import ROUTES as LANGSMITH_ROUTES
 from clearspan.api.methods import allowed_methods
+from clearspan.api.native.problem import OWNED
 from clearspan.api.otlp.routes import IMAGE_PATHS, LOG_PATHS, TRACE_PATHS
 from clearspan.api.phoenix.conventions import VERSION_PATH
 from clearspan.api.phoenix.routes import ROUTES as PHOENIX_ROUTES
@@ -45,7 +46,7 @@ DATASET_PATHS = (
 )  # fmt: skip
 ONE_DELETION = "/v1/deletions/{deletion_id}"
 NATIVE_PATHS = (
-    "/v1/deletions", "/v1/deletions/preview", ONE_DELETION,
+    "/v1/comparisons", "/v1/deletions", "/v1/deletions/preview", ONE_DELETION,
     *(f"{ONE_DELETION}/{part}" for part in ("events", "cancel", "retry", "receipt", "membership", "tombstones")),
     "/v1/tombstones/lift", "/v1/holds", "/v1/holds/{hold_id}",
     *(f"/v1/ledger/{part}" for part in ("entries", "head", "inclusion", "consistency", "keys")),
@@ -319,7 +320,7 @@ def test_each_dialect_has_one_shape_of_errors(wire: Wire) -> None:
             body = answer.json()
             if family := langsmith_family(method, path):
                 assert set(body) == LANGSMITH_SHAPES[family], path
-            elif path.startswith(("/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")):
+            elif path.startswith(OWNED):
                 assert answer.headers["content-type"] == "application/problem+json", path
                 assert set(body) == {"type", "title", "status", "detail", "code", "fields"}, path
                 assert body["type"] == "urn:clearspan:problem:not_authenticated"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langsmith_requests import run, run_id
 from native import create, hold, later
 
 from clearspan.api.bodies import REST_BODY_BYTES_MAX
 from clearspan.api.native import schema
+from clearspan.api.native.problem import OWNED
 from clearspan.testing.wire import Wire
 
 JSON = "application/json"
@@ -86,7 +89,7 @@ def native_operations(wire: Wire) -> dict[str, dict[str, Any]]:
     paths = wire.get("/openapi.json", key=None).json()["paths"]
     found = {}
     for path, item in paths.items():
-        if path.startswith(("/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")):
+        if path.startswith(OWNED):
             for method, operation in item.items():
                 found[operation["operationId"]] = {"path": path, "method": method.upper(), **operation}
     return found
@@ -94,7 +97,7 @@ def native_operations(wire: Wire) -> dict[str, dict[str, Any]]:
 
 def test_every_example_has_the_shape_beside_it(wire: Wire) -> None:
     operations = native_operations(wire)
-    assert len(operations) == 21
+    assert len(operations) == 22
     for name, operation in operations.items():
         body = operation.get("requestBody", {}).get("content", {}).get(JSON)
         assert (body is not None) is (operation["method"] == "POST" or name == "release_hold"), name
@@ -173,7 +176,20 @@ def test_the_app_takes_the_examples_and_answers_in_the_shapes(wire: Wire) -> Non
     call("get_inclusion", query="?index=1")
     call("get_consistency", query="?from=1")
     call("get_keys")
+    call("compare_experiments", query=f"?{'&'.join(f'experiments={each}' for each in _experiments(wire))}")
     assert seen | {"watch_deletion"} == set(operations)
+
+
+def _experiments(wire: Wire) -> list[str]:
+    """Two experiments on one dataset, with a result of one item each."""
+    dataset = wire.post("/api/v1/datasets", {"name": "d"}).json()["id"]
+    ids = [str(uuid.UUID(int=number)) for number in (1, 2)]
+    for number, own in enumerate(ids):
+        wire.post("/api/v1/sessions", {"id": own, "name": own, "reference_dataset_id": dataset})
+        said = run(number, session_name=own, reference_example_id=str(uuid.UUID(int=9)))
+        assert wire.post("/runs", said).status_code == 202
+        assert wire.post("/feedback", {"run_id": run_id(number), "key": "exact", "score": number}).status_code == 200
+    return ids
 
 
 def test_errors_have_the_described_shape(wire: Wire) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "delete": Command("clearspan.cli.delete", "delete", "Delete traces: preview, confirmation, progress, receipt."),
     "deletions": Command("clearspan.cli.deletions", "app", "Look at deletions, cancel or retry them, get receipts."),
     "holds": Command("clearspan.cli.holds", "app", "Keep traces from every deletion, and let them go again."),
+    "experiments": Command("clearspan.cli.experiments", "app", "List experiments, and compare them item by item."),
     "drill": Command("clearspan.cli.drill", "drill", "Plant needles, delete them, look for them, write a report."),
     "demo": Command("clearspan.cli.demo", "app", "Load the demo into a running server."),
     "verify": Command("clearspan.cli.verify", "verify", "Check a deletion receipt offline."),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from clearspan.api.errors import Failure, dump_json
 
 MEDIA_TYPE: Final = "application/problem+json"
-OWNED: Final = ("/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")
+OWNED: Final = ("/v1/comparisons", "/v1/deletions", "/v1/holds", "/v1/ledger", "/v1/tombstones")
 """What the native API owns below /v1; the rest of it belongs to OTLP and other dialects."""
 HELD_STATUS: Final = 423
 _TYPE: Final = "urn:clearspan:problem:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from clearspan.api.native import deletions, evidence, holds, ledger, schema
+from clearspan.api.native import comparison_schema, comparisons, deletions, evidence, holds, ledger, schema
 from clearspan.api.routing import RestRoute, add_rest_routes
 
 TAG = "deletions"
@@ -13,6 +13,9 @@ _HOLD = "/v1/holds/{hold_id}"
 _LEDGER = "/v1/ledger"
 
 ROUTES = (
+    RestRoute(
+        ("GET",), "/v1/comparisons", comparisons.compare_experiments, "experiments", openapi=comparison_schema.COMPARE
+    ),
     RestRoute(("POST",), "/v1/deletions/preview", deletions.preview_deletion, TAG, openapi=schema.PREVIEW),
     RestRoute(("POST",), "/v1/deletions", deletions.create_deletion, TAG, openapi=schema.CREATE),
     RestRoute(("GET",), "/v1/deletions", deletions.list_deletions, TAG, openapi=schema.LIST),

@@ -35,9 +35,10 @@ _STATE_HEADERS: Final = {
 }
 
 
-def _answers(
+def answers(
     status: str, text: str, schema: Json, *errors: str, example: Any = None, headers: Json | None = None
 ) -> Json:
+    """A success with its shape, and the errors that may come instead: always 400, 401 and 403."""
     content: Json = {"schema": schema}
     if example is not None:
         content["example"] = example
@@ -59,7 +60,8 @@ def _body(schema: Json, examples: Json, *, required: bool = True) -> Json:
     return {"required": required, "content": {JSON: {"schema": schema, "examples": told}}}
 
 
-def _query(name: str, schema: Json, text: str, *, required: bool = False) -> Json:
+def query_parameter(name: str, schema: Json, text: str, *, required: bool = False) -> Json:
+    """A parameter of the query string."""
     return {"name": name, "in": "query", "required": required, "schema": schema, "description": text}
 
 
@@ -68,13 +70,13 @@ def _path(name: str) -> Json:
 
 
 _ID: Final = [_path("deletion_id")]
-_PAGE: Final = [
-    _query(
+PAGE: Final = [
+    query_parameter(
         "limit", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}, "Rows of a page."
     ),
-    _query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+    query_parameter("cursor", {"type": "string"}, "`next_cursor` of the page before."),
 ]
-_SIZE: Final = _query("size", {"type": "integer", "minimum": 0}, "Of the tree; all entries, if absent.")
+_SIZE: Final = query_parameter("size", {"type": "integer", "minimum": 0}, "Of the tree; all entries, if absent.")
 
 EXAMPLE_IDS: Final = ["trace_abc123", "trace_def456"]
 EXAMPLE_WINDOW: Final = {"start_time": "2025-12-01T00:00:00Z", "end_time": "2026-02-01T00:00:00Z"}
@@ -90,7 +92,7 @@ PREVIEW: Json = {
             "annotations": {"annotations": _SCORES, **EXAMPLE_WINDOW, "project": "default"},
         },
     ),
-    "responses": _answers(
+    "responses": answers(
         "200",
         "What would be deleted; nothing was.",
         shapes.PREVIEW,
@@ -169,7 +171,7 @@ EXAMPLE_DELETION: Json = {
 
 
 def _deletion(status: str, text: str, *errors: str) -> Json:
-    return _answers(status, text, shapes.DELETION, *errors, example=EXAMPLE_DELETION, headers=dict(_STATE_HEADERS))
+    return answers(status, text, shapes.DELETION, *errors, example=EXAMPLE_DELETION, headers=dict(_STATE_HEADERS))
 
 
 CREATE: Json = {
@@ -195,14 +197,14 @@ CREATE: Json = {
 }
 LIST: Json = {
     "parameters": [
-        _query("state", {"type": "string"}, "One state, or several with commas."),
-        _query("project", {"type": "string"}, "Those that touch this project."),
-        _query("requested_by", {"type": "string"}, "Public id of a key."),
-        _query("start_time", shapes.TIME, "Asked for at or after this."),
-        _query("end_time", shapes.TIME, "Asked for before this."),
-        *_PAGE,
+        query_parameter("state", {"type": "string"}, "One state, or several with commas."),
+        query_parameter("project", {"type": "string"}, "Those that touch this project."),
+        query_parameter("requested_by", {"type": "string"}, "Public id of a key."),
+        query_parameter("start_time", shapes.TIME, "Asked for at or after this."),
+        query_parameter("end_time", shapes.TIME, "Asked for before this."),
+        *PAGE,
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "A page, newest first.",
         shapes.page_of(shapes.DELETION),
@@ -248,7 +250,7 @@ EVENTS: Json = {
 }
 RECEIPT: Json = {
     "parameters": _ID,
-    "responses": _answers(
+    "responses": answers(
         "200",
         "The signed receipt.",
         shapes.RECEIPT,
@@ -261,10 +263,10 @@ RECEIPT["responses"]["200"]["content"]["application/jose"] = {"schema": {"type":
 MEMBERSHIP: Json = {
     "parameters": [
         *_ID,
-        _query("trace_id", {"type": "string"}, "The trace.", required=True),
-        _query("project", {"type": "string"}, "Its project; needed when the key may touch several."),
+        query_parameter("trace_id", {"type": "string"}, "The trace.", required=True),
+        query_parameter("project", {"type": "string"}, "Its project; needed when the key may touch several."),
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "The proof.",
         shapes.MEMBERSHIP,
@@ -281,8 +283,8 @@ MEMBERSHIP: Json = {
     ),
 }
 TOMBSTONES: Json = {
-    "parameters": [*_ID, *_PAGE],
-    "responses": _answers(
+    "parameters": [*_ID, *PAGE],
+    "responses": answers(
         "200",
         "A page, in order of the keys.",
         shapes.page_of(shapes.TOMBSTONE),
@@ -295,7 +297,7 @@ LIFT: Json = {
         shapes.LIFT_BODY,
         {"one": {"project": "default", "trace_id": "trace_abc123", "reason": "restored at the customer's wish"}},
     ),
-    "responses": _answers(
+    "responses": answers(
         "200",
         "Data of that trace is accepted again.",
         shapes.LIFTED,
@@ -331,7 +333,7 @@ CREATE_HOLD: Json = {
             "project": {"everything": True, "project": "default", "reason": "audit"},
         },
     ),
-    "responses": _answers(
+    "responses": answers(
         "201",
         "It counts from now on.",
         shapes.NEW_HOLD,
@@ -342,10 +344,12 @@ CREATE_HOLD: Json = {
 }
 LIST_HOLDS: Json = {
     "parameters": [
-        _query("state", {"type": "string", "enum": ["active", "released", "all"], "default": "active"}, "Which ones."),
-        *_PAGE,
+        query_parameter(
+            "state", {"type": "string", "enum": ["active", "released", "all"], "default": "active"}, "Which ones."
+        ),
+        *PAGE,
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "A page, oldest first.",
         shapes.page_of(shapes.HOLD),
@@ -354,12 +358,12 @@ LIST_HOLDS: Json = {
 }
 GET_HOLD: Json = {
     "parameters": [_path("hold_id")],
-    "responses": _answers("200", "The hold.", shapes.HOLD, "404", example=EXAMPLE_HOLD),
+    "responses": answers("200", "The hold.", shapes.HOLD, "404", example=EXAMPLE_HOLD),
 }
 RELEASE_HOLD: Json = {
     "parameters": [_path("hold_id")],
     "requestBody": _body(shapes.REASON_BODY, {"reason": {"reason": "case closed"}}, required=False),
-    "responses": _answers(
+    "responses": answers(
         "200",
         "Released; its plain request is erased.",
         shapes.HOLD,
@@ -372,11 +376,11 @@ RELEASE_HOLD: Json = {
 }  # fmt: skip
 ENTRIES: Json = {
     "parameters": [
-        _query("from", {"type": "integer", "minimum": 0, "default": 0}, "Number of the first entry."),
-        _query("deletion_id", {"type": "string"}, "Only entries of this deletion."),
-        *_PAGE,
+        query_parameter("from", {"type": "integer", "minimum": 0, "default": 0}, "Number of the first entry."),
+        query_parameter("deletion_id", {"type": "string"}, "Only entries of this deletion."),
+        *PAGE,
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "A page, in order.",
         shapes.page_of(shapes.ENTRY),
@@ -402,7 +406,7 @@ ENTRIES: Json = {
     ),
 }
 HEAD: Json = {
-    "responses": _answers(
+    "responses": answers(
         "200",
         "The head.",
         shapes.HEAD,
@@ -417,10 +421,10 @@ HEAD: Json = {
 }
 INCLUSION: Json = {
     "parameters": [
-        _query("index", {"type": "integer", "minimum": 0}, "Number of the entry.", required=True),
+        query_parameter("index", {"type": "integer", "minimum": 0}, "Number of the entry.", required=True),
         _SIZE,
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "The proof.",
         shapes.INCLUSION,
@@ -429,10 +433,10 @@ INCLUSION: Json = {
 }
 CONSISTENCY: Json = {
     "parameters": [
-        _query("from", {"type": "integer", "minimum": 0}, "Size of the older tree.", required=True),
+        query_parameter("from", {"type": "integer", "minimum": 0}, "Size of the older tree.", required=True),
         _SIZE,
     ],
-    "responses": _answers(
+    "responses": answers(
         "200",
         "The proof.",
         shapes.CONSISTENCY,
@@ -440,7 +444,7 @@ CONSISTENCY: Json = {
     ),
 }
 KEYS: Json = {
-    "responses": _answers(
+    "responses": answers(
         "200",
         "A JWK set.",
         shapes.KEYS,
@@ -454,7 +458,7 @@ KEYS: Json = {
 }
 ERASE_PRIVATE: Json = {
     "parameters": [_path("seq")],
-    "responses": _answers("200", "Erased.", shapes.ERASED, "404", example={"seq": 7, "erased": True}),
+    "responses": answers("200", "Erased.", shapes.ERASED, "404", example={"seq": 7, "erased": True}),
 }
 
 for _taking in (PREVIEW, CREATE, CANCEL, RETRY, LIFT, CREATE_HOLD, RELEASE_HOLD):
