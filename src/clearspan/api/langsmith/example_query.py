@@ -13,12 +13,15 @@ from clearspan.api.langsmith.inputs import Json, query_object, query_uuid, read_
 from clearspan.api.services import Services
 from clearspan.catalog import Principal
 from clearspan.catalog.datasets import Dataset
+from clearspan.experiments.item_documents import ITEM_ID_KEY
+from clearspan.experiments.item_queries import current, item_ids, together
 from clearspan.experiments.items import OLDEST_FIRST, Item
 from clearspan.model.errors import InvalidFilter, InvalidInput
+from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr, Group, RootSpan, conditions
 from clearspan.query.fields import SPAN_TEXT, START_TIME, field_named
 from clearspan.query.operators import Operator
-from clearspan.query.page import SortKey
+from clearspan.query.page import PAGE_SIZE_MAX, OffsetPage, SortKey
 from clearspan.query.values import make_condition
 
 LIMIT_MAX: Final = 100
@@ -100,23 +103,18 @@ def locate_examples(
 ) -> dict[str, Dataset]:
     """Example → its dataset, of those that there are; with `dataset` of its own only. Blocks. Raises NotPermitted.
 
-    Cost: a look-up for each id that is nowhere, and two for each dataset that some are in.
+    Cost: one look-up for each thousand ids, whatever the number of datasets.
     """
     check_may_use_datasets(principal)
-    pending = list(ids)
+    homes = [dataset] if dataset is not None else services.catalog.datasets.listed(principal.org_id)
+    by_project = {each.project_id: each for each in homes}
+    scope = Scope(tuple(sorted(by_project)))
     found: dict[str, Dataset] = {}
-    while pending:
-        home = dataset
-        if home is None:
-            one = services.items.find(principal.org_id, pending[0])
-            home = None if one is None else one[0]
-        if home is None:
-            pending.pop(0)
-            continue
-        here = services.items.list_ids(home, ids=pending, limit=len(pending))
-        found |= dict.fromkeys(here, home)
-        gone = {pending[0], *here} if dataset is None else set(pending)
-        pending = [each for each in pending if each not in gone]
+    for start in range(0, len(ids) if by_project else 0, PAGE_SIZE_MAX):
+        where = together([current(), item_ids(ids[start : start + PAGE_SIZE_MAX])])
+        page = OffsetPage(1, PAGE_SIZE_MAX)
+        for row in services.reader.list_traces(scope, where, Window(), OLDEST_FIRST, page).rows:
+            found[dict(row.summary.metadata)[ITEM_ID_KEY]] = by_project[row.project_id]
     return {each: found[each] for each in ids if each in found}
 
 
