@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearspan.experiments import egress
@@ -59,6 +59,7 @@ def test_an_address_of_the_open_internet_is_taken(text: str) -> None:
     assert EgressPolicy().check_addresses("host", 443, [text]) == [str(ipaddress.ip_address(text))]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_wrapped_address_is_judged_as_what_it_wraps(number: int) -> None:
     plain = ipaddress.IPv4Address(number)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearspan.catalog.evaluators import Evaluator
@@ -153,6 +153,7 @@ def test_a_failed_run_has_no_output_to_score() -> None:
     assert score("exact", {}, "a", "a", error="it broke after") == RIGHT
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_any_output_is_scored_or_not_and_never_breaks(output: Any, expected: Any) -> None:
     subject = Subject(None, output, expected)
@@ -170,6 +171,7 @@ def test_any_output_is_scored_or_not_and_never_breaks(output: Any, expected: Any
         assert isinstance(found, NotScored) or (found.score is not None and 0 <= found.score <= 1)
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_every_value_is_exactly_itself(value: Any) -> None:
     assert same_json(value, value)

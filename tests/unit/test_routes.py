@@ -31,6 +31,11 @@ RESPAN_PATHS = (
     "/api/{unique_organization_id}/traces/{trace_unique_id}/", "/api/v1/traces/ingest",
     "/api/openai/v1/traces/ingest", "/clickhouse/traces/summary/",
 )  # fmt: skip
+SCORING_PATHS = (
+    "/api/evaluators/", "/api/evaluators/list/", "/api/evaluators/summary/", "/api/evaluators/{evaluator_id}/",
+    "/api/scores/", "/api/scores/list/", "/api/scores/{score_id}/",
+)  # fmt: skip
+"""What is described; a log's own scores are below `/api/logs/{log_id}/`, too."""
 EXPERIMENT = "/api/v2/experiments/{experiment_id}/"
 EXPERIMENT_PATHS = (
     "/api/v2/experiments/", "/api/v2/experiments/list/", "/api/v2/experiments/summary/",
@@ -107,6 +112,8 @@ def test_every_path_of_the_contract_is_served_in_both_spellings(wire: Wire) -> N
     assert set(spellings(*RESPAN_PATHS, *DATASET_PATHS, *NATIVE_PATHS)) <= served
     assert set(spellings(*TRACE_PATHS, *LOG_PATHS, *SYSTEM_PATHS)) <= served
     assert set(spellings(*EXPERIMENT_PATHS, f"{EXPERIMENT}logs/")) <= served
+    of_log = "/api/logs/{log_id}/scores/"
+    assert set(spellings(*SCORING_PATHS, of_log, f"{of_log}{{score_id}}/")) <= served
 
 
 def calls(wire: Wire) -> list[tuple[str, str, Permission]]:
@@ -214,6 +221,7 @@ def test_the_description_is_complete_and_valid(wire: Wire) -> None:
         "/api/v1/traces/ingest", "/api/traces/list/", "/api/traces/bulk/", "/clickhouse/traces/summary/",
         "/api/traces/{trace_unique_id}/", "/api/{unique_organization_id}/traces/{trace_unique_id}/",
         "/healthz", "/readyz", "/metrics", "/v1/traces", "/v1/logs", *NATIVE_PATHS, *DATASET_PATHS, *EXPERIMENT_PATHS,
+        *SCORING_PATHS,
         *(route.path for route in (*LANGSMITH_ROUTES, *PHOENIX_ROUTES) if route.is_described),
     }  # fmt: skip
     bulk = api["paths"]["/api/traces/bulk/"]["post"]["requestBody"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from clearspan.experiments.evaluator_config import ScaleConfig
+from clearspan.experiments.evaluator_config import ScaleConfig, read_passing
 from clearspan.experiments.score_types import ScoreType, ScoreValue
+from clearspan.query.operators import Operator
 
 TEXT_CHARS_MAX: Final = 100_000
 EXPLANATION_CHARS_MAX: Final = 20_000
@@ -97,3 +98,26 @@ def _worth(label: str, scale: ScaleConfig) -> float | None:
     """The number that a choice stands for; None: none."""
     worth = next(choice.value for choice in scale.choices or () if choice.name == label)
     return None if isinstance(worth, str) or worth is None else float(worth)
+
+
+def is_passed(conditions: Mapping[str, Any] | None, score: float | None, label: str | None) -> bool | None:
+    """Whether a score satisfies passing conditions; None: there are none, or nothing to compare."""
+    if not conditions:
+        return None
+    operator, values = read_passing(conditions)
+    said = score if any(isinstance(value, int | float) for value in values) else label
+    if said is None:
+        return None
+    match operator:
+        case Operator.EQUALS | Operator.IN:
+            return said in values
+        case Operator.NOT:
+            return said not in values
+        case Operator.GT:
+            return bool(said > values[0])
+        case Operator.GTE:
+            return bool(said >= values[0])
+        case Operator.LT:
+            return bool(said < values[0])
+        case _:
+            return bool(said <= values[0])

@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from clearspan.api.respan import schema
 from clearspan.api.respan.datasets.routes import ROUTES as DATASETS
 from clearspan.api.respan.deletes import bulk_delete, delete_trace
+from clearspan.api.respan.evaluators import ROUTES as EVALUATORS
 from clearspan.api.respan.experiments.routes import ROUTES as EXPERIMENTS
 from clearspan.api.respan.ingest import ingest_spans
+from clearspan.api.respan.scores import ROUTES as SCORES
 from clearspan.api.respan.traces import (
     list_traces,
     public_trace,
@@ -66,3 +68,5 @@ def add_respan_routes(app: FastAPI) -> None:
     add_rest_routes(app, ROUTES)
     add_rest_routes(app, DATASETS)
     add_rest_routes(app, EXPERIMENTS)
+    add_rest_routes(app, EVALUATORS)
+    add_rest_routes(app, SCORES)
