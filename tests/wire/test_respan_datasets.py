@@ -353,10 +353,10 @@ def test_a_change_that_a_deletion_overtook_is_taken_back(wire: Wire, monkeypatch
     assert found is not None
     submit = items._submit
 
-    async def slow(*args: Any) -> Any:
+    async def slow(prepared: Any) -> Any:
         deletion = wire.send("DELETE", f"{dataset}logs/import/", {"is_deleting_all_logs": True})
         assert deletion.status_code == 200
-        return await submit(*args)
+        return await submit(prepared)
 
     monkeypatch.setattr(items, "_submit", slow)
     with pytest.raises(NotFound):

@@ -92,6 +92,13 @@ class _Write(NamedTuple):
     attachments: tuple[Attachment, ...]
 
 
+class _Prepared(NamedTuple):
+    """What is to be written, in the form that the store takes, and the items that it makes current."""
+
+    items: ItemList
+    batches: list[TraceBatch]
+
+
 class Items(ItemReader):
     """The items of every dataset: what ItemReader reads, and how they are written."""
 
@@ -137,20 +144,19 @@ class Items(ItemReader):
             InvalidInput: a value is no JSON, too large, or does not fit the dataset's schema; nothing was stored.
             Conflict: an id is given twice or taken (`item_exists`), or tombstones refused them all (`item_deleted`).
         """
-        now_ns = whole_microseconds(self._clock.now_ns())
-        checks = SchemaCheck(dataset.inputs_schema, dataset.outputs_schema)
-        writes = [self._new(each, number, now_ns) for number, each in enumerate(new)]
         given = [normal_id(each.id) for each in new if each.id is not None]
-        taken = await self.threads.run(self.taken_ids, dataset.org_id, given) if given else set()
-        if len(set(given)) < len(given) or taken:
-            raise Conflict("There is an item of that id already.", code="item_exists", fields=("id",))
-        operations = [version_operation(write.version) for write in writes]
-        outcomes = await self._submit(principal_key, dataset, operations, writes, checks)
-        stored = [write for write in writes if not outcomes[write.version.trace_id]]
-        if writes and not stored:
+        async with self.holding(given):
+            if given:
+                taken = await self.threads.run(self.taken_ids, dataset.org_id, given)
+                if len(set(given)) < len(given) or taken:
+                    raise Conflict("There is an item of that id already.", code="item_exists", fields=("id",))
+            prepared = await self.threads.run(self._prepare_new, principal_key, dataset, new)
+            refused = await self._submit(prepared)
+        stored = [item for item in prepared.items if not refused[item.trace_id]]
+        if new and not stored:
             raise Conflict("An item of that id was deleted.", code="item_deleted", fields=("id",))
         await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
-        return [_written(dataset, write) for write in stored]
+        return stored
 
     async def update(
         self, dataset: Dataset, changes: Sequence[ItemChange], *, principal_key: str | None = None
@@ -168,18 +174,15 @@ class Items(ItemReader):
         if len(set(named)) < len(named):
             raise InvalidInput("An item is named twice.", fields=("id",))
         async with self.holding(named):
-            writes = await self.threads.run(self._changed, dataset, dict(zip(named, changes, strict=True)))
-            operations = [version_operation(write.version) for write, _ in writes]
-            operations += [superseding_operation(old.trace_id, write.version.from_ns) for write, old in writes]
-            checks = SchemaCheck(dataset.inputs_schema, dataset.outputs_schema)
-            new = [write for write, _ in writes]
-            outcomes = await self._submit(principal_key, dataset, operations, new, checks)
-            lost = [write.version.trace_id for write, old in writes if outcomes[old.trace_id]]
+            found = dict(zip(named, changes, strict=True))
+            prepared, ended = await self.threads.run(self._prepare_changes, principal_key, dataset, found)
+            refused = await self._submit(prepared)
+            lost = [item.trace_id for item, old in zip(prepared.items, ended, strict=True) if refused[old]]
             if lost:
                 await self.take_back(dataset, lost)
                 raise NotFound("An item was deleted meanwhile.", fields=("id",))
         await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
-        return [_written(dataset, write) for write in new]
+        return prepared.items
 
     @asynccontextmanager
     async def holding(self, item_ids: Iterable[str]) -> AsyncIterator[None]:
@@ -189,39 +192,51 @@ class Items(ItemReader):
                 await stack.enter_async_context(self._locks.setdefault(item_id, asyncio.Lock()))
             yield
 
-    async def _submit(
-        self,
-        key: str | None,
-        dataset: Dataset,
-        operations: Sequence[RunOperation],
-        writes: Sequence[_Write],
-        checks: SchemaCheck,
-    ) -> dict[str, bool]:
-        """Check and write. Returns trace id → whether a tombstone refused it."""
-        if not operations:
+    async def _submit(self, prepared: _Prepared) -> dict[str, bool]:
+        """Write. Returns trace id → whether a tombstone refused something of it."""
+        if not prepared.batches:
             return {}
-        source = RunSource(self._clock.now_ns(), key, None, self._limits)
-        decoded = decode_runs(operations, source)
+        outcomes = await self._gateway.submit(prepared.batches)
+        refused: dict[str, bool] = {}
+        for batch, outcome in zip(prepared.batches, outcomes, strict=True):
+            refused[batch.trace_id] = refused.get(batch.trace_id, False) or bool(outcome.refused)
+        return refused
+
+    def _prepare_new(self, key: str | None, dataset: Dataset, new: Sequence[NewItem]) -> _Prepared:
+        now_ns = whole_microseconds(self._clock.now_ns())
+        return self._prepare(key, dataset, [self._new(each, now_ns) for each in new], [])
+
+    def _prepare_changes(
+        self, key: str | None, dataset: Dataset, changes: Mapping[str, ItemChange]
+    ) -> tuple[_Prepared, list[str]]:
+        """(what is to be written, the trace that each new version ends)."""
+        found = self._changed(dataset, changes)
+        ends = [superseding_operation(old.trace_id, write.version.from_ns) for write, old in found]
+        prepared = self._prepare(key, dataset, [write for write, _ in found], ends)
+        return prepared, [old.trace_id for _, old in found]
+
+    def _prepare(
+        self, key: str | None, dataset: Dataset, writes: Sequence[_Write], ends: Sequence[RunOperation]
+    ) -> _Prepared:
+        """Check, and make what the store takes. Raises InvalidInput."""
+        checks = SchemaCheck(dataset.inputs_schema, dataset.outputs_schema)
+        operations = [*(version_operation(write.version) for write in writes), *ends]
+        decoded = decode_runs(operations, RunSource(self._clock.now_ns(), key, None, self._limits))
         if decoded.rejected:
             reason = decoded.rejected[0].reason
             raise InvalidInput(f"An item cannot be stored: {reason}.", fields=("items",))
-        for number, write in enumerate(writes):
-            item = _written(dataset, write)
-            if not item.redacted:
-                checks.check(item.inputs, item.outputs, f"item {number}")
+        items = [_written(dataset, write) for write in writes]
+        for number, item in enumerate(items):
+            checks.check(item.inputs, item.outputs, f"item {number}")
         batches = batch_runs(dataset.project_id, decoded.runs, self._prices, self._limits).batches
         batches += [
             TraceBatch(dataset.project_id, write.version.trace_id, (), (), {}, b"", write.attachments)
             for write in writes
             if write.attachments
         ]
-        outcomes = await self._gateway.submit(batches)
-        refused: dict[str, bool] = {}
-        for batch, outcome in zip(batches, outcomes, strict=True):
-            refused[batch.trace_id] = refused.get(batch.trace_id, False) or bool(outcome.refused)
-        return refused
+        return _Prepared(items, batches)
 
-    def _new(self, new: NewItem, number: int, now_ns: int) -> _Write:
+    def _new(self, new: NewItem, now_ns: int) -> _Write:
         item_id = normal_id(new.id) if new.id is not None else UUID(bytes=self._ids.token_bytes(16), version=4).hex
         source = None if new.source_run_id is None else _run_id(new.source_run_id)
         values = {name: getattr(new, name) for name in ("inputs", "outputs", "metadata", "observed", "metrics")}
