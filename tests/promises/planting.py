@@ -43,11 +43,16 @@ class Planted:
     thread_ids: list[str] = field(default_factory=list)
     attachments: list[str] = field(default_factory=list)  # links to them
     deletion_id: str = "del_unknown"
+    dataset_id: str = ""  # of the dataset that has an item of each trace
+    item_ids: list[str] = field(default_factory=list)
+    experiment_id: str = ""  # of an experiment over that dataset
+    result_ids: list[str] = field(default_factory=list)  # its traces
+    export_id: str = ""  # of an export of them
 
     def hits(self, text: str, asked: Set[str] = frozenset()) -> int:
         """How many needles or trace ids a text shows, apart from those that were asked with."""
         words = named_in(text) - asked
-        return len(words & (self.needles | set(self.trace_ids) | set(self.run_ids)))
+        return len(words & (self.needles | set(self.trace_ids) | set(self.run_ids) | set(self.item_ids)))
 
 
 def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
@@ -66,6 +71,8 @@ def plant(wire: Wire, rng: random.Random, needle_count: int) -> Planted:
         _plant_runs(wire, planted, needle, rng)
         _plant_annotations(wire, planted, needle, rng)
     planted.by_field["customer_identifier"] = planted.customer
+    _plant_items(wire, planted)
+    _plant_results(wire, planted, needle, rng)
     return planted
 
 
@@ -199,6 +206,46 @@ def _plant_annotations(wire: Wire, planted: Planted, needle: Callable[[], str], 
                 [AnnotationWrite((project.id,), said)], received_ns=wire.clock.now_ns()
             )
             planted.annotation_ids.append(said.annotation_id)
+
+
+def _plant_items(wire: Wire, planted: Planted) -> None:
+    """A dataset with an item of each trace, in two versions."""
+    made = wire.post("/api/datasets/", {"name": "planted", "is_empty": True})
+    assert made.status_code == 201, made.text
+    planted.dataset_id = made.json()["id"]
+    now = wire.clock.now_ns()
+    window = {"start_time": iso(now - 86_400 * SECOND_NS), "end_time": iso(now + SECOND_NS)}
+    taken = wire.post(f"/api/datasets/{planted.dataset_id}/logs/import/", window)
+    assert taken.json()["imported_count"] == len(planted.trace_ids), taken.text
+    for row in wire.get(f"/api/datasets/{planted.dataset_id}/logs/?page_size=100").json()["results"]:
+        planted.item_ids.append(row["id"].replace("-", ""))
+        answer = wire.send("PATCH", f"/api/datasets/{planted.dataset_id}/logs/{row['id']}/", {"metrics": {"cost": 1}})
+        assert answer.status_code == 200, answer.text
+
+
+def _plant_results(wire: Wire, planted: Planted, needle: Callable[[], str], rng: random.Random) -> None:
+    """An experiment over that dataset with two results, each with a score, and an export of them."""
+    planted.experiment_id = str(UUID(bytes=rng.randbytes(16), version=4))
+    said = {"id": planted.experiment_id, "name": "planted", "reference_dataset_id": planted.dataset_id}
+    assert wire.post("/sessions", said).status_code == 200
+    start_ns = wire.clock.now_ns() - 60 * SECOND_NS
+    for item_id in planted.item_ids[:2]:
+        run_id = str(UUID(bytes=rng.randbytes(16), version=4))
+        run = {
+            "id": run_id, "trace_id": run_id, "session_id": planted.experiment_id, "reference_example_id": item_id,
+            "name": needle(), "run_type": "chain", "inputs": {"q": needle()}, "outputs": {"a": needle()},
+            "extra": {"metadata": {"user_id": planted.customer, needle(): needle()}},
+            "start_time": iso(start_ns), "end_time": iso(start_ns + SECOND_NS),
+        }  # fmt: skip
+        answer = wire.post("/runs", run)
+        assert answer.status_code == 202, answer.text
+        feedback = {"run_id": run_id, "key": "accuracy", "score": 0.5, "comment": needle()}
+        assert wire.post("/feedback", feedback).status_code == 200
+        planted.result_ids.append(run_id.replace("-", ""))
+    planted.trace_ids += planted.result_ids
+    planted.run_ids += planted.result_ids
+    exported = wire.post(f"/api/v2/experiments/{planted.experiment_id}/logs/list/", {"is_exporting": True})
+    planted.export_id = exported.json()["export_id"]
 
 
 def _attach(wire: Wire, planted: Planted, run_id: str, needle: Callable[[], str]) -> None:

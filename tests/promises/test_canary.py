@@ -70,8 +70,10 @@ def delete_all_and_pause(wire: Wire, planted: Planted, points: Path) -> None:
     (points / PAUSED_AT).write_text("1:pause")
     filters = {"customer_identifier": {"value": [planted.customer]}}
     answer = wire.post(f"/api/traces/bulk/{wire.window()}", {"filters": filters})
-    assert (answer.json()["state"], answer.json()["deleted_count"]) == ("hidden", len(planted.trace_ids)), answer.text
-    planted.deletion_id = answer.json()["deletion_id"]
+    told = answer.json()
+    assert (told["state"], told["deleted_count"] - told["copies"]) == ("hidden", len(planted.trace_ids)), answer.text
+    assert told["copies"] == 2 * len(planted.item_ids), "each version of each item"
+    planted.deletion_id = told["deletion_id"]
     wait_for((points / f"{PAUSED_AT}.fired").exists)
 
 
