@@ -18,6 +18,7 @@ from msgspec import Raw
 from clearspan.catalog import Catalog
 from clearspan.catalog.datasets import Dataset
 from clearspan.experiments.items import Item, ItemChange, Items, NewAttachment, NewItem
+from clearspan.model.errors import Conflict
 from clearspan.model.span import TraceBatch
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import TraceWriter, WriteOutcome
@@ -39,9 +40,11 @@ class Straight:
         self._clock = clock
 
     async def submit(self, batches: Sequence[TraceBatch]) -> list[WriteOutcome]:
+        await asyncio.sleep(0)
         return self._writer.write(batches, received_ns=self._clock.now_ns())
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        await asyncio.sleep(0)
         return work(*args, **kwargs)
 
 
@@ -217,6 +220,18 @@ def test_changes_at_one_moment_are_versions_one_after_the_other(bench: Bench) ->
     times = [page.items[0].modified_ns - 1000 * back for back in range(6)]
     found = [bench.items.list(dataset, as_of_ns=at).items[0].inputs for at in times]
     assert sorted(found) == [0, 1, 2, 3, 4, 5]
+
+
+def test_of_two_items_of_one_id_one_is_stored(bench: Bench) -> None:
+    dataset, item_id = bench.dataset(), "0" * 31 + "7"
+
+    async def both() -> list[Any]:
+        adds = (bench.items.add(None, dataset, [NewItem(n, id=item_id)]) for n in range(2))
+        return await asyncio.gather(*adds, return_exceptions=True)
+
+    first, second = asyncio.run(both())
+    assert [each.inputs for each in first] == [each.inputs for each in bench.items.list(dataset).items] == [0]
+    assert isinstance(second, Conflict)
 
 
 def test_attachments_stay_with_the_versions(bench: Bench) -> None:

@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from clearspan.catalog import KeyPolicy, KeyScope
+from clearspan.experiments.importing import Selected, items_from_traces
 from clearspan.experiments.items import ItemChange
 from clearspan.model.errors import NotFound
-from clearspan.testing.wire import SECOND_NS, Wire, iso
+from clearspan.model.trace import Scope
+from clearspan.testing.wire import OWNER_KEY, SECOND_NS, Wire, iso
 
 UNKNOWN = "/api/datasets/6e51d59c-b844-428b-9539-48b8a87bd433/"
 
@@ -363,3 +365,22 @@ def test_a_change_that_a_deletion_overtook_is_taken_back(wire: Wire, monkeypatch
         asyncio.run(items.update(found, [ItemChange(UUID(unique_id).hex, inputs="new")]))
     assert rows(wire, dataset) == []
     assert rows(wire, dataset, f"?as_of={iso(wire.clock.now_ns() + SECOND_NS)}") == []
+
+
+def test_a_trace_deleted_while_it_is_imported_leaves_no_row(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire.ingest(wire.span("t1", input="needle"), wire.span("t2", input="other"))
+    dataset = create(wire)
+    found = wire.services.catalog.datasets.find(wire.catalog.first_org.id, UUID(dataset.split("/")[3]).hex)
+    assert found is not None
+    items = wire.services.items
+    add_items = items.add
+
+    async def slow(*args: Any) -> Any:
+        assert wire.send("DELETE", "/api/traces/t1/").json()["deleted_count"] == 1
+        return await add_items(*args)
+
+    monkeypatch.setattr(items, "add", slow)
+    selected = Selected(Scope(wire.catalog.authenticate(OWNER_KEY).project_ids))
+    told = asyncio.run(items_from_traces(items, wire.services.reader, found, selected, principal_key=None))
+    assert (told.matched, len(told.added), told.deleted) == (2, 1, 1)
+    assert [each["input"] for each in rows(wire, dataset)] == ["other"]
