@@ -252,19 +252,40 @@ def check_read_elsewhere(live: Live, project: str, ids: list[str], feedback_ids:
     assert kept == {first: [ids[0], 0.9], queued: [ids[1], 1.0]}
 
 
-def test_javascript(shared_live: Live) -> None:
-    live, project, home = shared_live, "javascript", node_modules()
+def run_javascript(live: Live, name: str, project: str) -> Any:
+    """A JavaScript program; what it printed last, as JSON."""
+    home = node_modules()
     environment = settings(live, PROJECT=project, LANGSMITH_TRACING="true", NODE_HOME=str(home))
-    program = HERE / "javascript" / "run_langsmith.mjs"
     done = subprocess.run(
-        ["node", "--no-deprecation", str(program)],
+        ["node", "--no-deprecation", str(HERE / "javascript" / name)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_javascript_evaluates(shared_live: Live) -> None:
+    assert run_javascript(shared_live, "run_langsmith_evaluate.mjs", "javascript-evaluate") == {
+        "examples": [
+            ["one", "ONE", {"dataset_split": ["test"]}, []],
+            ["two", "?", {"dataset_split": ["base"]}, ["note"]],
+            ["three", "THREE", {"n": 3, "dataset_split": ["base"]}, []],
+        ],
+        "runs": 6,
+        "correct": [6, pytest.approx(2 / 3)],
+        "isOfDataset": True,
+        "splits": ["base", "test"],
+        "left": 2,
+        "isGone": True,
+    }
+
+
+def test_javascript(shared_live: Live) -> None:
+    live, project = shared_live, "javascript"
+    seen = run_javascript(live, "run_langsmith.mjs", project)
     token, feedback = seen["sharing"].pop("token"), seen.pop("feedback")
     children = ["broken", "model", "model", "stream"]
     assert seen["runs"] == {
