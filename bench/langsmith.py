@@ -31,7 +31,7 @@ RUN_TYPES: Final = ("chain", "retriever", "llm", "tool", "chain", "llm", "llm", 
 TEXT_CHARS: Final = 400  # of inputs and of outputs: a run is 2 KB with what clients add to it
 RUNS: Final = 40_000
 RATE_MIN: Final = 5_000.0
-_START: Final = datetime.fromtimestamp(END_NS / 1e9, UTC) - timedelta(days=1)
+START: Final = datetime.fromtimestamp(END_NS / 1e9, UTC) - timedelta(days=1)
 _RUNTIME: Final = {
     "sdk": "langsmith-py", "sdk_version": "0.15.0", "library": "langsmith", "platform": "Linux-generic-x86_64",
     "runtime": "python", "py_implementation": "CPython", "runtime_version": "3.11.7", "langchain_version": None,
@@ -71,7 +71,7 @@ def _body(messages: list[Message]) -> Body:
 
 def _trace(rng: random.Random, text: TextSampler, number: int, *, in_two: bool) -> list[Message]:
     ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in PARENTS]
-    start = _START + timedelta(seconds=number)
+    start = START + timedelta(seconds=number)
     dotted: list[str] = []
     creates: list[Message] = []
     updates: list[Message] = []
@@ -104,13 +104,14 @@ def _trace(rng: random.Random, text: TextSampler, number: int, *, in_two: bool) 
 
 
 def _parts(op: str, run_id: str, main: dict[str, object], fields: dict[str, object]) -> bytes:
-    out = _part(f"{op}.{run_id}", main)
+    out = part(f"{op}.{run_id}", main)
     for name, content in fields.items():
-        out += _part(f"{op}.{run_id}.{name}", content)
+        out += part(f"{op}.{run_id}.{name}", content)
     return out
 
 
-def _part(name: str, content: object) -> bytes:
+def part(name: str, content: object) -> bytes:
+    """One part of a body."""
     data = orjson.dumps(content)
     head = f'Content-Disposition: form-data; name="{name}"\r\nContent-Type: application/json'
     return f"--{BOUNDARY}\r\n{head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data + b"\r\n"
@@ -119,7 +120,7 @@ def _part(name: str, content: object) -> bytes:
 def langsmith(run: Run) -> None:
     """Runs acknowledged a second, sent whole and sent in two."""
     for seed, in_two in ((1, False), (2, True)):
-        result = _send(run, list(bodies(seed, RUNS, in_two=in_two)))
+        result = send(run, list(bodies(seed, RUNS, in_two=in_two)))
         run.extra += result.traces
         acks = result.percentiles()
         how = "create and update" if in_two else "whole"
@@ -129,7 +130,8 @@ def langsmith(run: Run) -> None:
         )
 
 
-def _send(run: Run, prepared: list[Body]) -> LoadResult:
+def send(run: Run, prepared: list[Body]) -> LoadResult:
+    """Send bodies of runs over `run.clients` connections."""
     return asyncio.run(
         drive(
             run.server.address,

@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import phases, report
+from bench.experiments import experiments
 from bench.generate import Generator, Plan, compressibility
 from bench.langsmith import langsmith
 from bench.large_delete import large_delete
@@ -72,6 +73,9 @@ def _phases(run: Run, options: argparse.Namespace, facts: dict[str, Any]) -> Non
 
     facts["compressibility"] = compressibility(run.generator, 300)._asdict()
     run.add(report.value("start-up", "until /readyz, empty store", "s", run.server.start(), 3.0))
+    if wanted == {"experiments"}:  # it brings its own load
+        phase("experiments", lambda: experiments(run))
+        return
     if not options.skip_ingest:
         run.console.print("[bold]ingest[/bold]")
         result = phases.ingest(run)
@@ -87,6 +91,7 @@ def _phases(run: Run, options: argparse.Namespace, facts: dict[str, Any]) -> Non
     phase("text", lambda: phases.text_search(run))
     phase("small", lambda: phases.small_requests(run))
     phase("langsmith", lambda: langsmith(run))
+    phase("experiments", lambda: experiments(run))
     phase("busy", lambda: phases.lists_during_ingest(run, options.busy_seconds))
     phase("deletes", lambda: phases.deletes(run))
     phase("large", lambda: large_delete(run))
@@ -154,7 +159,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep a temporary data directory")
     parser.add_argument("--skip-ingest", action="store_true", help="measure the store already in --data")
     parser.add_argument(
-        "--only", help="of reads,lists,text,small,langsmith,busy,deletes,large: only these, after ingest"
+        "--only",
+        help="of reads,lists,text,small,langsmith,experiments,busy,deletes,large: only these, after ingest; "
+        "experiments alone needs none",
     )
     parser.add_argument("--json", type=Path, default=OUT / "results.json")
     return parser.parse_args()

@@ -133,7 +133,7 @@ class World:
         sql, params = (
             compile_where(expr, project_ids=None)
             if entered is None
-            else compile_where(expr, project_ids=projects, entered=entered)
+            else compile_where(expr, project_ids=projects, entered=entered, rare_keys=KEYS[: self._said % 7])
         )
         inside = " OR ".join(f"t.project_id = {project}" for project in projects)
         rows = self.db.execute(f"SELECT t.trace_pk FROM trace t WHERE ({inside}) AND {sql}", params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
@@ -19,8 +19,9 @@ SqlValue: TypeAlias = str | int | float | bytes
 class Sets(NamedTuple):
     """Which pseudo-field is entered as sets of trace_pks, and of which projects; all else is probed."""
 
-    of: FieldType
+    of: FieldType | None
     project_ids: tuple[int, ...]
+    rare_keys: Collection[str] = ()  # of metadata: that one is missing is asked of the set of those that have it
 
 
 _HIDDEN = "FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no AND hd.phase IN (1, 3)"
@@ -45,7 +46,9 @@ def on_trace(condition: Condition, sets: Sets | None, params: list[SqlValue]) ->
     projects = sets.project_ids if sets is not None and sets.of is condition.field.type else None
     match condition.field.type:
         case FieldType.METADATA:
-            if condition.operator not in _ENTERED:
+            if sets is not None and condition.operator is Operator.IS_NULL and condition.key in sets.rare_keys:
+                projects = sets.project_ids
+            elif condition.operator not in _ENTERED:
                 projects = None  # all traces with a key, or all its values: a set would be gathered anew each time
             return _keyed(condition, _METADATA, projects, params)
         case FieldType.SCORE:

@@ -16,7 +16,7 @@ other order. Operators on metadata other than equality are always probes: their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeSpan
@@ -34,7 +34,11 @@ class Compiled(NamedTuple):
 
 
 def compile_where(
-    expr: Expr | None, *, project_ids: Sequence[int] | None, entered: FieldType = FieldType.METADATA
+    expr: Expr | None,
+    *,
+    project_ids: Sequence[int] | None,
+    entered: FieldType | None = FieldType.METADATA,
+    rare_keys: Collection[str] = (),
 ) -> Compiled:
     """The SQL condition that holds for exactly the traces which `evaluate.matches` accepts.
 
@@ -43,7 +47,8 @@ def compile_where(
         project_ids: the projects whose traces are looked at: what is `entered` comes as sets. None: everything is
             probed trace by trace, as operators on metadata other than equality always are. Nothing else is
             restricted by them: the caller adds its own condition on `t.project_id`.
-        entered: metadata or scores.
+        entered: metadata or scores; None: neither.
+        rare_keys: metadata keys that few traces of the projects have: `is_null` of one is then a small set.
     Returns:
         An expression that may be NULL where the filter does not hold: good under AND, OR and WHERE, not under NOT.
     Cost: O(size of the tree).
@@ -51,7 +56,7 @@ def compile_where(
     if expr is None:
         return Compiled("1", ())
     params: list[SqlValue] = []
-    sets = None if project_ids is None else Sets(entered, tuple(project_ids))
+    sets = None if project_ids is None else Sets(entered, tuple(project_ids), rare_keys)
     return Compiled(_expr(expr, sets, params), tuple(params))
 
 

@@ -242,6 +242,7 @@ class Listing:
             entry=entry,
             index=index if entry is Entry.INDEX else "",
             any_hidden=self._any_hidden,
+            rare_keys=select.rare_keys(self._conn, project_id, self._where),
         )
         if given is None:
             return made

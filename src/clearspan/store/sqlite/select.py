@@ -7,13 +7,14 @@ exact counts that are cheap to take. All SQL text is ours; what a caller wrote i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from typing import Any, NamedTuple
 
 import apsw
 
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Condition, Expr, conjuncts
+from clearspan.query.ast import Condition, Expr, conditions, conjuncts
 from clearspan.query.compile_sql import compile_where
 from clearspan.query.fields import FieldType
 from clearspan.query.operators import Operator
@@ -21,6 +22,10 @@ from clearspan.query.page import SortKey
 
 METADATA_SET_MAX = 20_000
 """A metadata condition that more traces meet than this is probed trace by trace instead of entered as a set."""
+
+RARE_MAX = 1_000
+"""A metadata key with no more values than this is rare: that it is missing is asked of the set of them, not of each
+trace."""
 
 _SORT_INDEX = {
     "start_time": "trace_by_start",
@@ -97,11 +102,13 @@ def plan(
     entry: Entry,
     index: str = "",
     any_hidden: bool = True,
+    rare_keys: Collection[str] = (),
 ) -> Plan:
     """One project's part of a query; `scope.environment` applies, its projects do not.
 
     Args:
         index: for Entry.INDEX.
+        rare_keys: see `rare_keys`.
         any_hidden: False only if `hidden` is known to be empty in this snapshot; the test costs 40 ns a row.
     """
     parts = ["t.project_id = ?"]
@@ -124,16 +131,31 @@ def plan(
     if any_hidden:
         parts.append("t.trace_pk NOT IN (SELECT trace_pk FROM hidden)")
     if where is not None:
-        entered = _ENTERED.get(entry)
-        compiled = (
-            compile_where(where, project_ids=None)
-            if entered is None
-            else compile_where(where, project_ids=(project_id,), entered=entered)
-        )
+        compiled = compile_where(where, project_ids=(project_id,), entered=_ENTERED.get(entry), rare_keys=rare_keys)
         parts.append(f"({compiled.sql})")
         params.extend(compiled.params)
     how = f"INDEXED BY {index}" if entry is Entry.INDEX else "NOT INDEXED"
     return Plan(f"trace t {how}", " AND ".join(parts), tuple(params), entry)
+
+
+def rare_keys(conn: apsw.Connection, project_id: int, where: Expr | None) -> frozenset[str]:
+    """The metadata keys of a filter that may be missing and that few traces of a project have."""
+    asked = {
+        part.key
+        for part in (conditions(where) if where is not None else ())
+        if part.field.type is FieldType.METADATA and part.operator is Operator.IS_NULL and part.key is not None
+    }
+    counted = (
+        (
+            key,
+            conn.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM metadata WHERE project_id = ? AND key = ? LIMIT ?)",
+                (project_id, key, RARE_MAX + 1),
+            ).get,
+        )
+        for key in asked
+    )
+    return frozenset(key for key, count in counted if count <= RARE_MAX)
 
 
 def walk_index(sort: SortKey, *, wanted: int, total: int, all_visible: int) -> str | None:

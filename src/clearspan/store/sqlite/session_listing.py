@@ -134,7 +134,10 @@ def _positions(
         entry, index = select.entry_of(conn, project_id, where)
         if index == "trace_by_start" and not order.is_by_start:
             index = "trace_by_duration"
-        plan = select.plan(scope, project_id, where, window, entry=entry, index=index, any_hidden=any_hidden)
+        rare = select.rare_keys(conn, project_id, where)
+        plan = select.plan(
+            scope, project_id, where, window, entry=entry, index=index, any_hidden=any_hidden, rare_keys=rare
+        )
         rows: Any = conn.execute(
             f"SELECT {key}, t.trace_pk FROM {plan.table} WHERE {plan.sql}{beyond} "
             f"ORDER BY {key} {direction}, t.trace_pk {direction} LIMIT ?",
