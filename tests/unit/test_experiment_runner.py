@@ -16,7 +16,9 @@ from clearspan.api.services import Services
 from clearspan.catalog import Catalog
 from clearspan.catalog.datasets import Dataset
 from clearspan.catalog.experiments import Experiment, ExperimentDefinition, ExperimentStatus
+from clearspan.deletion.projects import RemovalRequest
 from clearspan.deletion.request import ByIds, DeletionRequest
+from clearspan.experiments.experiment_jobs import ExperimentJobs
 from clearspan.experiments.item_documents import Item, NewItem
 from clearspan.experiments.result_runs import NEWEST, ResultId, step_id
 from clearspan.experiments.runner import Progress
@@ -30,6 +32,7 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
 from clearspan.settings import Settings
 from clearspan.store.port import TraceDetail
+from clearspan.testing.clock import CountingIds, FixedClock
 from clearspan.testing.llm_stub import Fault, LlmStub
 from clearspan.testing.local_store import open_local_store
 
@@ -190,6 +193,9 @@ def test_fifty_items_are_run_once_each_with_scores_tokens_and_costs(tmp_path: Pa
         assert lab.read().status is ExperimentStatus.COMPLETED
         assert lab.progress() == Progress(50, 50, 0, 0, 0, 0, 100.0)
         assert set((stub.counts - before).values()) == {1}
+        told = lab.services.metrics.render().decode()
+        assert 'clearspan_experiment_items_total{outcome="success"} 50.0' in told
+        assert "clearspan_experiments_stuck 0.0" in told
         results = lab.results()
         assert sorted(results) == sorted(item.id for item in lab.items)
         for item in lab.items:
@@ -437,6 +443,40 @@ def test_what_cannot_run_says_so(tmp_path: Path) -> None:
     in_lab(tmp_path, None, story)
 
 
+def test_a_start_meets_a_workflow_that_it_cannot_run_any_more(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.prepare(2, {"type": "completion", "config": {"template": "{{q}}"}})
+        await lab.runner.begin()
+        found = await lab.ended()
+        assert (found.status, found.error_code) == (ExperimentStatus.FAILED, "invalid_input")
+        assert found.error_message == "workflow[0].config.model is missing."
+        assert lab.progress()[:3] == (2, 0, 0)
+
+    in_lab(tmp_path, None, story)
+
+
+def test_an_experiment_that_is_removed_is_not_run_on(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.prepare(6, CALL, batch_size=1, concurrency=1)
+        await lab.runner.start(lab.experiment)
+        while lab.progress().done < 1:
+            await asyncio.sleep(0.005)
+        project = lab.catalog.find_project(lab.org_id, lab.experiment.name)
+        assert project is not None
+        request = RemovalRequest(lab.org_id, "key_test", "langsmith")
+        await asyncio.to_thread(lab.services.removal.remove, project, request, wait_s=10.0)
+        async with asyncio.timeout(END_S):
+            while lab.runner.figures().at_work:
+                await asyncio.sleep(0.005)
+        lab.services.removal.sweep()
+        assert lab.services.reader.count_traces(lab.scope, None, Window()) == 0
+        await lab.runner.begin()
+        assert lab.runner.figures().at_work == 0
+
+    with LlmStub(delay_s=0.1) as slow:
+        in_lab(tmp_path, slow, story)
+
+
 def test_an_experiment_without_items_is_complete(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.run(0, DUPLICATE)
@@ -457,6 +497,21 @@ def test_missing_scores_are_counted_and_told(tmp_path: Path) -> None:
         marks = dict(detail.row.summary.metadata)
         assert marks["not_scored_count"] == "1", "a person's score may come yet"
         assert "not_scored.cost" in marks
+
+    in_lab(tmp_path, None, story)
+
+
+def test_a_job_that_nobody_works_on_counts_as_stuck(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.prepare(1, DUPLICATE)
+        clock = FixedClock(lab.services.clock.now_ns())
+        jobs = ExperimentJobs(lab.catalog, clock, CountingIds())
+        jobs.open(lab.experiment)
+        assert jobs.count_silent() == 0
+        clock.advance(61)
+        assert jobs.count_silent() == 1
+        jobs.cancel(lab.experiment.project_id)
+        assert jobs.count_silent() == 0
 
     in_lab(tmp_path, None, story)
 

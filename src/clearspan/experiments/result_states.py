@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
+from clearspan.catalog.experiments import Experiment
 from clearspan.experiments.result_runs import (
     ATTEMPT_KEY,
     FIRST_ATTEMPT,
@@ -15,7 +16,7 @@ from clearspan.experiments.result_runs import (
     ResultId,
     step_id,
 )
-from clearspan.experiments.workflow import Step, Wait
+from clearspan.experiments.workflow import type_of
 from clearspan.ingest.payload import decode_record
 from clearspan.ingest.run_document import run_values
 from clearspan.ingest.run_promotion import KIND_OF_RUN_TYPE, REFERENCE_EXAMPLE_KEY
@@ -83,18 +84,13 @@ class StoreReader(TraceReader, SpanReader, Protocol):
 
 
 class ResultStates:
-    """Reads the results of one experiment.
+    """Reads the results of one experiment."""
 
-    Args:
-        project_id, project_uuid: of the experiment.
-        steps: of its workflow.
-    """
-
-    def __init__(self, reader: StoreReader, project_id: int, project_uuid: str, steps: Sequence[Step]) -> None:
+    def __init__(self, reader: StoreReader, experiment: Experiment) -> None:
         self._reader = reader
-        self._scope = Scope((project_id,))
-        self._project_uuid = project_uuid
-        self._waits = [number for number, step in enumerate(steps) if isinstance(step, Wait)]
+        self._scope = Scope((experiment.project_id,))
+        self._project_uuid = experiment.uuid
+        self._waits = [number for number, step in enumerate(experiment.workflow) if type_of(step) == "wait"]
 
     def of_items(self, item_ids: Sequence[str], attempts: int) -> dict[str, ResultState]:
         """item → its newest attempt among the first so many; items without a result are left out."""

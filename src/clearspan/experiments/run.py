@@ -74,7 +74,7 @@ class ExperimentRun:
     ) -> None:
         self.experiment = experiment
         self.items = ItemRunner(parts, experiment, steps, tools)
-        self.states = ResultStates(parts.reader, experiment.project_id, experiment.uuid, steps)
+        self.states = ResultStates(parts.reader, experiment)
         self.is_closed = False  # takes nothing more
         self.moved_s = parts.clock.monotonic_s()
         self._parts = parts
@@ -171,7 +171,8 @@ class ExperimentRun:
     async def _conclude(self) -> None:
         """Nothing is left to do: all items have ended, or wait for somebody."""
         counts = await self._parts.threads.run(self.states.counts)
-        if counts.waiting == 0:
+        # One that had failed is not made whole by a trace that is resumed: some items may never have been run.
+        if counts.waiting == 0 and (self._sweeps or self.experiment.status is ExperimentStatus.RUNNING):
             await self._set_status(ExperimentStatus.COMPLETED, completed_at_ns=self._parts.clock.now_ns())
         assert self._job is not None
         await self._parts.threads.run(self._jobs.finish, self._job, "done", self._counts())
@@ -223,7 +224,7 @@ class ExperimentRun:
                     self._places.release()
                     return did
                 self._start(work, item)
-            await self._look_back(dataset)
+            await self._look_back(await self._dataset())
             await self._checkpoint(at)
         return did
 

@@ -235,7 +235,21 @@ class Runner:
     async def begin(self) -> None:
         """Go on with every experiment that a former server left unfinished, or never began."""
         for experiment in await self._parts.threads.run(self._unfinished):
-            await self.start(experiment)
+            try:
+                await self.start(experiment)
+            except ClearspanError as error:  # such as a setting that is gone: the server starts all the same
+                _log.error("experiment %s cannot go on: %s", experiment.public_id, error.code)
+                await self._parts.threads.run(self._end_failed, experiment, error)
+
+    def _end_failed(self, experiment: Experiment, error: ClearspanError) -> None:
+        self._jobs.cancel(experiment.project_id)
+        self._parts.catalog.experiments.set_status(
+            experiment.project_id,
+            _S.FAILED,
+            completed_at_ns=self._parts.clock.now_ns(),
+            error_code=error.code,
+            error_message=error.message,
+        )
 
     def _unfinished(self) -> list[Experiment]:
         found: dict[int, Experiment] = {}
@@ -312,8 +326,7 @@ class Runner:
             del self._runs[project_id]
 
     def _states(self, experiment: Experiment) -> ResultStates:
-        steps = parse_workflow(experiment.workflow, default_model=self._default_model) if experiment.managed else ()
-        return ResultStates(self._parts.reader, experiment.project_id, experiment.uuid, steps)
+        return ResultStates(self._parts.reader, experiment)
 
     def _evaluators(self, org_id: int) -> dict[str, Evaluator]:
         """By UUID, with and without dashes, and by slug."""
