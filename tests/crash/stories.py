@@ -60,6 +60,32 @@ class Large(Story):
         self.world.send_late(live, self.group)
 
 
+class Spans(Story):
+    """Span by span, to the last one of each trace; a step that was not answered is repeated."""
+
+    traces, spans = 2, 2
+
+    def steps(self) -> list[Any]:
+        return [
+            self.taking(trace_id, number) for trace_id in self.group.trace_ids for number in reversed(range(self.spans))
+        ]
+
+    def taking(self, trace_id: str, number: int) -> Any:
+        span = self.world.span(self.group.customer, trace_id, number, "late")
+
+        def take(client: httpx.Client) -> None:
+            answer = client.delete(f"/v1/spans/{span['span_unique_id']}")
+            assert answer.status_code == 204, answer.text
+            late = client.post("/api/v1/traces/ingest", json=[span])
+            assert "1 spans refused" in late.json()["message"], late.text
+
+        return take
+
+    def check(self, live: Live) -> None:
+        self.world.took(self.group)
+        self.world.deletions += self.traces * self.spans - 1
+
+
 class Cancelled(Story):
     """Hidden, not to be purged for long, and cancelled: everything is as before."""
 
@@ -253,6 +279,7 @@ STORIES: dict[str, type[Story]] = {
     "deletion.before_lift": Lifted,
     "deletion.before_placeholders": Redacted,
     "deletion.after_placeholders": Redacted,
+    "store.after_cut": Spans,
     "store.after_stage_lines": Large,
     "store.before_activate": Large,
 }

@@ -414,14 +414,67 @@ def test_a_span_of_another_family_keeps_its_own_words(wire: Wire) -> None:
 # Removed
 
 
-def test_a_single_span_is_not_removed_and_that_is_said(wire: Wire) -> None:
-    fill(wire, span(wire, 1), span(wire, 2))
-    for named in (hex_id(1, 8), hex_id(77, 8), spans_of(wire)[0]["id"]):
-        answer = wire.send("DELETE", f"/v1/spans/{quote(named, safe='')}")
-        assert answer.status_code == 501
-        assert answer.text.startswith("A single span cannot be deleted here; nothing was deleted.")
-    assert sorted(names(wire)) == ["span 1", "span 2"]
-    assert wire.send("DELETE", f"/v1/spans/{hex_id(1, 8)}", key=wire.key(KeyScope.INGEST)).status_code == 403
+def delete(wire: Wire, named: str, **more: Any) -> Any:
+    return wire.send("DELETE", f"/v1/spans/{quote(named, safe='')}", **more)
+
+
+def test_a_span_goes_and_its_children_stay(wire: Wire) -> None:
+    fill(
+        wire,
+        span(wire, 1),
+        span(wire, 2, parent_id=hex_id(1, 8), context=span(wire, 1)["context"] | {"span_id": hex_id(2, 8)}),
+    )
+    gone = delete(wire, hex_id(1, 8), headers={"clearspan-reason": "asked to"})
+    assert gone.status_code == 204
+    assert gone.headers["clearspan-deletion-state"] == "verified"
+    assert (gone.headers["clearspan-deleted-count"], gone.content) == ("1", b"")
+    [left] = spans_of(wire)
+    assert (left["name"], left["parent_id"]) == ("span 2", hex_id(1, 8))
+    again = delete(wire, hex_id(1, 8))
+    assert (again.status_code, again.text) == (404, f"Span with span_id '{hex_id(1, 8)}' not found")
+    told = wire.get(gone.headers["location"]).json()
+    assert (told["kind"], told["state"], told["traces"]["matched"]) == ("spans", "verified", 1)
+    assert wire.get(f"{gone.headers['location']}/receipt").status_code == 200
+    late = post(wire, span(wire, 1), span(wire, 3))
+    assert late.status_code == 400
+    told = json.loads(late.text)
+    assert (told["total_received"], told["total_queued"]) == (2, 1)
+    [refused] = told["invalid_spans"]
+    assert (refused["span_id"], gone.headers["clearspan-deletion-id"] in refused["error"]) == (hex_id(1, 8), True)
+    assert sorted(names(wire)) == ["span 2", "span 3"]
+
+
+def test_by_global_id_the_span_of_that_trace_goes(wire: Wire) -> None:
+    fill(wire, span(wire, 1), span(wire, 2, trace=2))
+    [first] = [each["id"] for each in spans_of(wire) if each["name"] == "span 1"]
+    for named in (render("Span", f"999.{hex_id(1, 16)}.{hex_id(1, 8)}"), render("Span", "99999")):
+        answer = delete(wire, named)
+        assert (answer.status_code, answer.text) == (404, f"Span with relay ID '{named}' not found")
+    for named in (hex_id(1, 8).upper(), "nothing"):
+        answer = delete(wire, named)
+        assert (answer.status_code, answer.text) == (404, f"Span with span_id '{named}' not found")
+    assert delete(wire, first).status_code == 204
+    assert names(wire) == ["span 2"]
+    traces = wire.get("/v1/projects/default/traces").json()["data"]
+    assert [each["trace_id"] for each in traces] == [hex_id(2, 16)], "a trace goes with its last span"
+
+
+def test_who_may_delete_a_span(wire: Wire) -> None:
+    fill(wire, span(wire, 1))
+    assert delete(wire, hex_id(1, 8), key=wire.key(KeyScope.INGEST)).status_code == 403
+    viewer = delete(wire, hex_id(1, 8), key=wire.key(KeyScope.READ))
+    assert (viewer.status_code, viewer.text) == (403, "Viewers cannot perform this action.")
+    other = wire.key(*KeyScope, environment="prod")
+    assert delete(wire, hex_id(1, 8), key=other).status_code == 404
+    assert names(wire) == ["span 1"]
+
+
+def test_a_hold_on_its_trace_keeps_a_span(wire: Wire) -> None:
+    fill(wire, span(wire, 1))
+    hold = wire.post("/v1/holds", {"trace_ids": [hex_id(1, 16)], "reason": "a lawsuit"})
+    assert hold.status_code in (200, 201)
+    assert delete(wire, hex_id(1, 8)).status_code == 409
+    assert names(wire) == ["span 1"]
 
 
 # Who may see

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from clearspan.deletion.request import ByAnnotations, DeletionRequest
+from clearspan.deletion.spans import is_of_spans
 from clearspan.model.annotation import AnnotationTarget, AnnotatorKind
 from clearspan.model.trace import Scope
 from clearspan.proof.manifest import manifest_leaves, manifest_root
@@ -40,6 +41,8 @@ def shape_of(selection: ByAnnotations) -> tuple[str, ...]:
 
 def kind_of(shape: Sequence[str]) -> DeletionKind:
     """What a deletion lists, by the shape of its job."""
+    if is_of_spans(shape):
+        return DeletionKind.SPANS
     is_of_annotations = any(each.startswith(_PREFIX) for each in shape)
     return DeletionKind.ANNOTATIONS if is_of_annotations else DeletionKind.TRACES
 
@@ -79,4 +82,10 @@ def root_of_annotations(salt: bytes, lines: Sequence[PlannedAnnotation]) -> str:
 
 def count_visible(store: DeletionStore, scope: Scope, kind: DeletionKind) -> int:
     """How much of what a deletion of that kind lists is visible in a scope."""
-    return store.count_annotations(scope) if kind is DeletionKind.ANNOTATIONS else store.count_visible(scope)
+    match kind:
+        case DeletionKind.ANNOTATIONS:
+            return store.count_annotations(scope)
+        case DeletionKind.SPANS:
+            return store.count_spans(scope)
+        case DeletionKind.TRACES:
+            return store.count_visible(scope)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from clearspan.deletion.annotations import says_nothing
 from clearspan.deletion.policy import PPM
-from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, BySpans, DeletionRequest
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.errors import Conflict, InvalidFilter, Unguarded
 from clearspan.query.ast import Condition, Expr, Group, Not, children_of
+from clearspan.store.port import DeletionKind
+from clearspan.store.span_deletion import SPANS_MAX
 
 RequestGuard = Callable[[DeletionRequest], None]
 MatchGuard = Callable[[DeletionRequest, int, int], None]
@@ -40,12 +42,17 @@ def need_selection(request: DeletionRequest) -> None:
             )
         case ByIds(()):
             raise InvalidFilter("A deletion by id needs at least one trace id; nothing was deleted.", code="empty_ids")
+        case BySpans(()):
+            raise InvalidFilter(
+                "A deletion of spans needs at least one span id; nothing was deleted.", code="empty_ids"
+            )
 
 
 def need_bounds(request: DeletionRequest) -> None:
     """A filter needs a window with two ends, or the word that none is meant. Ids name their traces themselves."""
     window, selection = request.window, request.selection
-    names_them = isinstance(selection, ByIds) or (isinstance(selection, ByAnnotations) and selection.names_them)
+    names_them = isinstance(selection, ByIds | BySpans)
+    names_them = names_them or (isinstance(selection, ByAnnotations) and selection.names_them)
     if names_them or request.delete_all:
         return
     if window.start_ns is None or window.end_ns is None:
@@ -183,7 +190,8 @@ def check_matches(request: DeletionRequest, matched: int, count_visible: Callabl
 
 def plan_limit(request: DeletionRequest) -> int:
     """How many matches are worth listing: one more than this is already too many."""
-    limits = (PLAN_MAX, request.matches_max, request.policy.max_traces)
+    kind_max = SPANS_MAX if request.kind is DeletionKind.SPANS else PLAN_MAX
+    limits = (kind_max, request.matches_max, request.policy.max_traces)
     return min(limit for limit in limits if limit is not None)
 
 

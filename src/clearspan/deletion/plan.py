@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from clearspan.deletion import spans
 from clearspan.deletion.annotations import (
     list_annotations,
     parse_selection,
@@ -26,7 +27,7 @@ from clearspan.deletion.guard import PLAN_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
 from clearspan.deletion.linked import Copies, Policies, find_copies, render_shape, widened
 from clearspan.deletion.redaction import RedactedVersion, items_of, plain_versions, versions_of
-from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, DeletionRequest, Selection
+from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, BySpans, DeletionRequest, Selection
 from clearspan.deletion.state import DeletionState
 from clearspan.model.trace import Scope, Window
 from clearspan.proof.manifest import manifest_leaves, manifest_root
@@ -113,6 +114,8 @@ def freeze_plan(
     match request.selection:
         case ByAnnotations() as selection:
             return _freeze_annotations(store, request, selection, deletion_id=deletion_id, salts=salts)
+        case BySpans() as chosen:
+            return _freeze_spans(store, request, chosen, deletion_id=deletion_id, salts=salts)
         case ByFilter(where):
             limit = plan_limit(request)
             traces = store.plan(request.scope, where, request.window, received_before_ns=NO_HORIZON_NS, limit=limit)
@@ -156,6 +159,21 @@ def _freeze_annotations(
         manifest_salt=salts.manifest,
         manifest_root="" if over_limit else root_of_annotations(salts.manifest, lines),
         annotations=tuple(lines),
+    )
+
+
+def _freeze_spans(
+    store: DeletionStore, request: DeletionRequest, selection: BySpans, *, deletion_id: str, salts: Salts
+) -> Plan:
+    lines = spans.list_spans(store, request, selection)
+    return Plan(
+        deletion_id,
+        request,
+        tuple(lines),
+        planned={"span": len(lines)} if lines else {},
+        salt=salts.scope,
+        manifest_salt=salts.manifest,
+        manifest_root=root_of_traces(salts.manifest, lines),
     )
 
 
@@ -214,6 +232,8 @@ def request_shape(request: DeletionRequest) -> tuple[str, ...]:
             return (f"trace_ids:in:{len(trace_ids)}",)
         case ByAnnotations() as selection:
             return shape_of(selection)
+        case BySpans() as chosen:
+            return spans.shape_of(chosen)
 
 
 def plain_request(request: DeletionRequest) -> dict[str, Any]:
@@ -225,6 +245,8 @@ def plain_request(request: DeletionRequest) -> dict[str, Any]:
             selection = sorted(set(trace_ids))
         case ByAnnotations() as asked:
             selection = plain_selection(asked)
+        case BySpans() as named:
+            selection = spans.plain_selection(named)
     plain = {
         "requested_by": request.requested_by,
         "dialect": request.dialect,
@@ -263,9 +285,9 @@ def parse_request(plain: Mapping[str, Any], org_id: int) -> DeletionRequest:
 
 
 def _parse_selection(chosen: Any) -> Selection:
-    annotations = parse_selection(chosen)
-    if annotations is not None:
-        return annotations
+    by_themselves = spans.parse_selection(chosen) or parse_selection(chosen)
+    if by_themselves is not None:
+        return by_themselves
     if isinstance(chosen, list) and all(isinstance(each, str) for each in chosen):
         return ByIds(tuple(chosen))
     return ByFilter(None if chosen is None else decode_expr(chosen))
@@ -313,7 +335,8 @@ def child_job_of(parent: DeletionJob, child_id: str, store: DeletionStore) -> De
     else:
         traces = store.manifest(child_id)
         matched = len(traces)
-        planned = store.count_targets([trace.trace_pk for trace in traces])
+        is_of_spans = parent.kind is DeletionKind.SPANS  # some of which are in their traces yet
+        planned = {"span": matched} if is_of_spans else store.count_targets([trace.trace_pk for trace in traces])
     return replace(
         parent,
         deletion_id=child_id,

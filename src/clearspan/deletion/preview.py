@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import orjson
 import zstandard
 
+from clearspan.deletion import spans
 from clearspan.deletion.plan import Plan, parse_request, plain_request
 from clearspan.deletion.redaction import parse_versions, plain_versions
 from clearspan.deletion.request import ByIds
@@ -64,6 +66,8 @@ def breakdown_of(store: DeletionStore, plan: Plan) -> Breakdown:
     """Where what a plan lists lies, as far as it is visible."""
     if plan.request.kind is DeletionKind.ANNOTATIONS:
         return store.annotation_breakdown([line.row_no for line in plan.annotations])
+    if plan.request.kind is DeletionKind.SPANS:
+        return spans.breakdown(store, plan.traces)
     return store.breakdown([trace.trace_pk for trace in plan.traces])
 
 
@@ -71,6 +75,8 @@ def held_among(store: DeletionStore, plan: Plan) -> int:
     """How many of what a plan lists some hold keeps."""
     if plan.request.kind is DeletionKind.ANNOTATIONS:
         return store.annotations_held_among([line.row_no for line in plan.annotations])
+    if plan.request.kind is DeletionKind.SPANS:
+        return spans.weighed(plan.traces, store.held_among)
     return store.held_among([trace.trace_pk for trace in plan.traces])
 
 
@@ -82,6 +88,9 @@ def sight_of(store: DeletionStore, plan: Plan) -> _Sight:
         shown = store.annotation_samples(row_nos[:SAMPLES_MAX])
         return _Sight(store.annotations_held(row_nos), held_traces, [], shown)
     pks = [trace.trace_pk for trace in plan.traces]
+    if plan.request.kind is DeletionKind.SPANS:
+        shown_traces = store.summaries(sorted(set(pks))[:SAMPLES_MAX])
+        return _Sight(spans.count_held(store, plan.traces), held_traces, shown_traces, [])
     return _Sight(store.count_held(pks), held_traces, store.summaries(pks[:SAMPLES_MAX]), [])
 
 
@@ -195,23 +204,25 @@ def parse_kept(kept: bytes) -> KeptPlan:
     return KeptPlan(plan, body["expires_ns"])
 
 
-def void_previews_of(store: DeletionStore, gone: set[int], gone_annotations: set[int]) -> int:
-    """Erase every preview that lists a trace or an annotation which a deletion takes: no id may outlive what it names.
+def void_previews_of(store: DeletionStore, gone: Collection[PlannedTrace], gone_annotations: set[int]) -> int:
+    """Erase every preview that lists a trace, a span or an annotation which a deletion takes: no id may outlive what it
+    names.
 
     Nobody loses by it: such a plan is exact and could no longer be carried out.
 
     Args:
-        gone: trace_pks.
+        gone: the manifest, traces and spans; those have another trace_pk in a plan.
         gone_annotations: row numbers.
     Returns:
         How many previews were erased.
     """
     voided = 0
+    pks, names = {line.trace_pk for line in gone}, {line[1:] for line in gone}
     for key in store.preview_keys():
         kept = store.get_preview(key)
         plan = parse_kept(kept).plan if kept else None
         if plan is not None and (
-            any(trace.trace_pk in gone for trace in plan.traces)
+            any(trace.trace_pk in pks or trace[1:] in names for trace in plan.traces)
             or any(line.row_no in gone_annotations for line in plan.annotations)
         ):
             voided += store.void_preview(key)

@@ -1,4 +1,4 @@
-"""What was asked: by whom, through which dialect, why, and for which traces or annotations."""
+"""What was asked: by whom, through which dialect, why, and for which traces, annotations or spans."""
 
 from __future__ import annotations
 
@@ -42,7 +42,14 @@ class ByIds(NamedTuple):
     trace_ids: tuple[str, ...]
 
 
-Selection = ByFilter | ByIds | ByAnnotations
+class BySpans(NamedTuple):
+    """Spans by themselves, without their traces: every permitted copy. A name is that of store/span_deletion.py, or a
+    bare span id."""
+
+    names: tuple[str, ...]
+
+
+Selection = ByFilter | ByIds | ByAnnotations | BySpans
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +86,10 @@ class DeletionRequest:
     @property
     def kind(self) -> DeletionKind:
         """What it lists and counts."""
-        return DeletionKind.ANNOTATIONS if isinstance(self.selection, ByAnnotations) else DeletionKind.TRACES
+        match self.selection:
+            case ByAnnotations():
+                return DeletionKind.ANNOTATIONS
+            case BySpans():
+                return DeletionKind.SPANS
+            case _:
+                return DeletionKind.TRACES

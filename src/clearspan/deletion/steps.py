@@ -17,6 +17,7 @@ from clearspan.deletion.recording import Stuck, move, problem_of, record_hidden
 from clearspan.deletion.redaction import Redactor, placeholders_of
 from clearspan.deletion.request import ByAnnotations, ByFilter
 from clearspan.deletion.room import is_disk_full
+from clearspan.deletion.spans import with_shares
 from clearspan.deletion.state import DeletionState
 from clearspan.deletion.targets import NAMES
 from clearspan.deletion.verify import Recount, recount
@@ -133,7 +134,7 @@ class Steps:
         if not progress.settled:
             # Not before: until it is purged, a hold or a cancel may still keep a trace, and its public link with it.
             fault("deletion.before_shares")
-            self._catalog.drop_shares(job, self._store.manifest(job.deletion_id))
+            self._catalog.drop_shares(job, with_shares(self._store, self._store.manifest(job.deletion_id)))
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:
                 return self._not_clean(job, found)
@@ -208,7 +209,7 @@ class Steps:
         deletion_id = task.job.deletion_id
         void_previews_of(
             self._store,
-            {trace.trace_pk for trace in self._store.manifest(deletion_id)},
+            self._store.manifest(deletion_id),
             {line.row_no for line in self._store.annotation_manifest(deletion_id)},
         )
         now = self._clock.monotonic_s()

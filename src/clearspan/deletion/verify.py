@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
+from clearspan.deletion.spans import with_shares
 from clearspan.deletion.targets import NAMES
 from clearspan.store.port import DeletionStore
 
@@ -44,7 +45,7 @@ def recount(store: DeletionStore, catalog: DeletionCatalog, job: DeletionJob) ->
     could not be made is not a recount.
     """
     counted: dict[str, int | None] = dict(store.remaining(job.deletion_id))
-    counted["share"] = catalog.count_shares(job, store.manifest(job.deletion_id))
+    counted["share"] = catalog.count_shares(job, with_shares(store, store.manifest(job.deletion_id)))
     return Recount({name: counted.get(name) for name in NAMES} | _unregistered(counted))
 
 

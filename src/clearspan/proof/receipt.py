@@ -153,10 +153,13 @@ def _check_member(found: Findings, payload: Mapping[str, Any], member: Any) -> N
 
 # The form
 
+_COUNTED: Final = ("annotations", "spans", "traces")
+
 
 def counted_in(payload: Any) -> str:
-    """What a deletion removed and its receipt counts: `traces`, or `annotations` by themselves."""
-    return "annotations" if isinstance(payload, dict) and "annotations" in payload else "traces"
+    """What a deletion removed and its receipt counts: `traces`, or `annotations` or `spans` by themselves."""
+    said = payload if isinstance(payload, dict) else {}
+    return next((counted for counted in _COUNTED if counted in said), _COUNTED[-1])
 
 
 def check_payload(value: Any) -> dict[str, Any]:
@@ -318,6 +321,6 @@ _MEMBERS: Final[dict[str, _Reader]] = {
 }
 _COUNTS: Final[Mapping[str, _Reader]] = {
     counted: _members(f"the counts of {counted}", **dict.fromkeys(TRACE_COUNTS, whole_number))
-    for counted in ("traces", "annotations")
+    for counted in _COUNTED
 }
 """One of them is a member of the receipt as well: see `counted_in`."""

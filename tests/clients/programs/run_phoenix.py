@@ -291,5 +291,5 @@ else:
         "traces": trace_calls(),
         "sessions": session_calls(),
     }
-    seen["deleting_one_span"] = status_of(client.spans.delete, span_identifier=CALLS[0])
+    seen["deleting_one_span"] = status_of(client.spans.delete, span_identifier=CALLS[2])
 print(json.dumps(seen))

@@ -221,6 +221,12 @@ def _told(built: _Built, outcomes: Sequence[WriteOutcome], rejections: list[Reje
         if outcome.refused
     ]
     runs, attachments = sum(len(each.spans) for each in stored), sum(len(each.attachments) for each in stored)
+    # Beside a run that was deleted by itself the others of its trace are stored.
+    runs += sum(
+        min(outcome.stored, len(batch.spans))
+        for batch, outcome in zip(built.batches, outcomes, strict=True)
+        if outcome.refused and batch.trace_id
+    )
     # Files without a trace are taken or refused one by one.
     attachments += sum(
         len(batch.attachments) - outcome.refused

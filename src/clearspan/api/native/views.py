@@ -31,6 +31,8 @@ ENDED: Final = frozenset({DeletionState.VERIFIED, DeletionState.FAILED, Deletion
 """States in which nothing moves by itself any more."""
 _BEFORE_PURGE: Final = frozenset({DeletionState.PLANNED, DeletionState.HIDDEN, DeletionState.BLOCKED})
 _ALMOST: Final = 0.99
+_COUNTED: Final = {kind: kind.value.removesuffix("s") for kind in DeletionKind}
+"""The target whose rows are what a deletion of a kind counts."""
 
 
 def deletion_json(
@@ -284,7 +286,7 @@ def _outcomes(job: DeletionJob) -> dict[str, int | None]:
 def _part(job: DeletionJob, target: str, planned: int | None, traces: int | None) -> int | None:
     if traces is None or planned is None:
         return None
-    if target == ("annotation" if job.kind is DeletionKind.ANNOTATIONS else "trace") or planned == 0:
+    if target == _COUNTED[job.kind] or planned == 0:
         return min(traces, planned)
     if traces == 0:
         return 0

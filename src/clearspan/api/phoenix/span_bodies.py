@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, cast
 
@@ -137,8 +137,12 @@ async def phoenix_create_spans(request: Request) -> Response:
         batches = [each._replace(project_id=project.id) for each in decoded.batches]
         outcomes = await services.gateway.submit(batches)
     count_received(services, decoded, outcomes)
-    refused = _refused(batches, outcomes)
-    if refused:
+    if any(outcome.refused for outcome in outcomes):
+        told = [pair for pair in zip(batches, outcomes, strict=True) if pair[1].refused]
+        stored = await services.reads.run(
+            _stored_already, services, principal, project, [batch for batch, outcome in told if outcome.stored]
+        )
+        refused = _refused(told, stored)
         raise _refusal(len(posted), len(posted) - len(refused), [], refused)
     return json_reply({"total_received": len(posted), "total_queued": len(posted)}, 202)
 
@@ -174,13 +178,13 @@ def _stored_id(posted: PostedSpan) -> str | None:
         return None
 
 
-def _refused(batches: Sequence[TraceBatch], outcomes: Sequence[WriteOutcome]) -> list[RejectedSpan]:
-    """Spans of traces that a deletion has taken."""
+def _refused(told: Sequence[tuple[TraceBatch, WriteOutcome]], stored: Container[str]) -> list[RejectedSpan]:
+    """Spans that a deletion has taken, with their traces or by themselves; beside the latter others may be stored."""
     return [
-        RejectedSpan(batch.trace_id, span.span_id, f"its trace was deleted (deletion {outcome.deletion_id})")
-        for batch, outcome in zip(batches, outcomes, strict=True)
-        if outcome.refused
+        RejectedSpan(batch.trace_id, span.span_id, f"it or its trace was deleted (deletion {outcome.deletion_id})")
+        for batch, outcome in told
         for span in batch.spans
+        if span.span_id not in stored
     ]
 
 

@@ -15,28 +15,30 @@ from clearspan.api.phoenix.conventions import (
     Query,
     Refused,
     bound_ns,
+    no_content,
     page_reply,
     phoenix,
     read_query,
 )
 from clearspan.api.phoenix.cursors import parse_cursor, render_cursor
-from clearspan.api.phoenix.naming import find_project, scope_of
+from clearspan.api.phoenix.globalids import SPAN, is_of, span_of
+from clearspan.api.phoenix.naming import find_project, scope_of, with_new_projects
+from clearspan.api.phoenix.projects import deletion_headers
 from clearspan.api.phoenix.span_filters import FilterBuilder, SpanFilter, condition
 from clearspan.api.phoenix.span_views import SpanView, render_otlp_span, render_span
+from clearspan.api.phoenix.traces import deletion_request, is_exact, run_deletion
 from clearspan.api.routing import RestRoute
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal
+from clearspan.deletion.request import BySpans
 from clearspan.model.errors import ReadTooSlow
 from clearspan.model.trace import Scope, Window
 from clearspan.query.operators import Operator
+from clearspan.store.span_deletion import render_name
 from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
 
 READ_AT_ONCE: Final = 1_000
 """Most spans that are read in one piece."""
-
-NO_SINGLE_SPANS: Final = (
-    "A single span cannot be deleted here; nothing was deleted. Delete its trace: DELETE /v1/traces/{trace_id}."
-)
 
 _ORDERS: Final = {
     ("id", "desc"): SpanOrder.ARRIVAL_DESC,
@@ -101,8 +103,36 @@ async def phoenix_list_otlp_spans(request: Request) -> Response:
 
 @requires(Permission.DELETE)
 async def phoenix_delete_span(request: Request) -> Response:
-    """Not available: deletions take whole traces here, and one that could not prove what it did would be none."""
-    raise Refused(501, NO_SINGLE_SPANS)
+    """Delete a span, whose children stay: by its own id every copy that the key may touch, by GlobalID the one of that
+    trace. 404 when there is none, so also the second time."""
+    services, principal = services_of(request), principal_of(request)
+    named: str = request.path_params["span"]
+    ref = span_of(named)
+    missing = f"Span with {'relay ID' if is_of(named, SPAN) else 'span_id'} '{named}' not found"
+
+    def find() -> tuple[Principal, Scope]:
+        asker = with_new_projects(services, principal)
+        scope = asker.scope_for_read()
+        if ref is not None:
+            scope = scope._replace(project_ids=tuple({ref.project_id} & set(scope.project_ids)))
+        if not _is_there(services, scope, None if ref is None else ref.trace_id, named if ref is None else ref.span_id):
+            raise Refused(404, missing)
+        return asker, scope
+
+    asker, scope = await services.reads.run(find)
+    selection = BySpans((named if ref is None else render_name(ref.trace_id, ref.span_id),))
+    result = await run_deletion(services, deletion_request(request, asker, scope, selection), refuse_held=True)
+    if not result.matched:
+        raise Refused(404, missing, deletion_headers(result))
+    return no_content(deletion_headers(result))
+
+
+def _is_there(services: Services, scope: Scope, trace_id: str | None, span_id: str) -> bool:
+    """Whether the scope has a span that is called so itself; `trace_id` None: in whatever trace."""
+    if not is_exact(span_id):
+        return False
+    rows = cast(SpanReader, services.reader).find_spans(scope, [span_id])
+    return any(row.detail.span.span_id == span_id and trace_id in (None, row.trace.summary.trace_id) for row in rows)
 
 
 def read_spans(

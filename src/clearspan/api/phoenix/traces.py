@@ -33,7 +33,7 @@ from clearspan.api.policies import policy_of
 from clearspan.api.routing import RestRoute
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal, Project
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.request import ByFilter, ByIds, BySpans, DeletionRequest
 from clearspan.deletion.result import DeletionResult
 from clearspan.model.errors import InvalidFilter
 from clearspan.model.ids import normalise_id
@@ -233,7 +233,7 @@ async def phoenix_delete_trace(request: Request) -> Response:
         if ref is not None:
             scope = scope._replace(project_ids=tuple({ref.project_id} & set(scope.project_ids)))
         trace_id = named if ref is None else ref.trace_id
-        if not _is_exact(trace_id) or not _is_there(services, scope, trace_id):
+        if not is_exact(trace_id) or not _is_there(services, scope, trace_id):
             raise Refused(404, missing)
         return asker, scope
 
@@ -267,7 +267,7 @@ def deletion_request(
     request: Request,
     principal: Principal,
     scope: Scope,
-    selection: ByFilter | ByIds,
+    selection: ByFilter | ByIds | BySpans,
     *,
     window: Window | None = None,
     idempotency_suffix: str = "",
@@ -307,7 +307,7 @@ def _is_there(services: Services, scope: Scope, trace_id: str) -> bool:
     return bool(reader.walk_traces(scope, where, Window(), order=TraceOrder.START_DESC, limit=1).rows)
 
 
-def _is_exact(text: str) -> bool:
+def is_exact(text: str) -> bool:
     """Whether an id is spelled as it is stored: hex digits in capitals name nothing."""
     try:
         return is_unicode(text) and normalise_id(text) == text
