@@ -13,14 +13,14 @@ import orjson
 
 from clearspan.ingest.detail import decode_span
 from clearspan.ingest.run_promotion import REFERENCE_EXAMPLE_KEY
-from clearspan.model.annotation import AnnotationTarget
+from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.errors import InvalidPage, PayloadTooLarge, ReadTooSlow
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Condition, Expr
+from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import field_named
 from clearspan.query.operators import Operator
 from clearspan.query.page import OffsetPage, SortKey
-from clearspan.store.annotations import AnnotationReader, AnnotationRow
+from clearspan.store.annotations import AnnotationReader, AnnotationRow, ScoreRow
 from clearspan.store.port import TraceDetail, TraceReader, TraceRow
 from clearspan.store.sessions import SessionReader, TraceOrder, TracePosition, TraceWalk
 from clearspan.store.spans import SpanReader
@@ -32,6 +32,7 @@ PAGE_BYTES_MAX: Final = 32 * 2**20
 _WALK: Final = 1_000
 _LOADED_AT_ONCE: Final = 20
 _STATUS: Final = {"error": "error", "pending": "pending"}
+SAYS_TOKENS: Final = Condition(field_named("total_completion_tokens"), Operator.IS_NOT_NULL)
 _SAYS_FIRST_TOKEN: Final = Condition(field_named("time_to_first_token"), Operator.IS_NOT_NULL)
 
 
@@ -80,7 +81,7 @@ class ByName(NamedTuple):
 class ByScore(NamedTuple):
     """The order of a score; results without it come last either way."""
 
-    names: tuple[str, ...]  # of an annotation; whichever is there
+    name: str
     descending: bool
 
 
@@ -124,7 +125,7 @@ class ResultSummary(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     latency_s: float | None  # mean
-    tokens_per_s: float | None  # mean of completion tokens over the time of the trace
+    tokens_per_s: float | None  # completion tokens over the time of the traces that say them
     first_token_s: float | None  # mean over the spans that say it
     scores: dict[str, ScoreSummary]  # by name
 
@@ -211,51 +212,48 @@ class Results:
         """One page of such a walk, for who goes on later."""
         return self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
 
-    def walk_scores(self, scope: Scope, where: Expr | None, window: Window) -> Iterator[tuple[TraceRow, list[Score]]]:
-        """Every match with its scores. Cost: about 15 µs a result and 3 µs a score. Raises as `walk`."""
-        for rows in self.walk(scope, where, window):
-            said = self._reader.annotations_of([row.trace_pk for row in rows])
-            for row in rows:
-                yield row, scores_of(said.get(row.trace_pk, []), row.summary.root_span_id)
+    def scores(self, scope: Scope, where: Expr | None, window: Window, name: str) -> list[Score]:
+        """The scores of one name over every match. Cost: about 5 µs each."""
+        return [score_of(row) for row in self._reader.scores_of(scope, where, window, name=name)]
 
     def summary(self, scope: Scope, where: Expr | None, window: Window) -> ResultSummary:
-        """Figures over every match. Cost: as `walk_scores`. Raises as `walk`."""
-        count = errors = 0
-        sums: dict[str, int] = {}
-        latency, speed, first = Mean(), Mean(), Mean()
+        """Figures over every match. Cost: sums at the store's speed, and about 5 µs a score."""
+        sums = self._reader.sum_traces(scope, where, window)
+        told = SAYS_TOKENS if where is None else Group("AND", (SAYS_TOKENS, where))
+        speed = self._reader.sum_traces(scope, told, window)
         scores: dict[str, ScoreSummary] = {}
-        seen: set[int] = set()
-        for row, given in self.walk_scores(scope, where, window):
-            summary = row.summary
-            count += 1
-            errors += summary.error_count
-            seen.add(row.trace_pk)
-            for name in ("cost_pico", "total_tokens", "prompt_tokens", "completion_tokens"):
-                if (value := getattr(summary, name)) is not None:
-                    sums[name] = sums.get(name, 0) + value
-            latency = latency.plus(summary.duration_ns / 1e9)
-            if summary.completion_tokens is not None and summary.duration_ns > 0:
-                speed = speed.plus(summary.completion_tokens * 1e9 / summary.duration_ns)
-            for score in given:
-                scores[score.name] = _counted(scores.get(score.name), score)
-        for trace_pk, seconds in self._first_tokens(scope):
-            first = first.plus(seconds if trace_pk in seen else None)
+        for row in self._reader.scores_of(scope, where, window):
+            scores[row.name] = _counted(scores.get(row.name), score_of(row))
         return ResultSummary(
-            count, errors, sums.get("cost_pico"), sums.get("total_tokens"), sums.get("prompt_tokens"),
-            sums.get("completion_tokens"), latency.value, speed.value, first.value, scores,
-        )  # fmt: skip
+            results=sums.traces,
+            error_count=sums.error_count,
+            cost_pico=sums.cost_pico,
+            total_tokens=sums.total_tokens,
+            prompt_tokens=sums.prompt_tokens,
+            completion_tokens=sums.completion_tokens,
+            latency_s=sums.duration_ns / sums.traces / 1e9 if sums.traces else None,
+            tokens_per_s=(speed.completion_tokens or 0) * 1e9 / speed.duration_ns if speed.duration_ns else None,
+            first_token_s=self._first_token_s(scope, where, window),
+            scores=scores,
+        )
 
-    def _first_tokens(self, scope: Scope) -> Iterator[tuple[int, float]]:
-        """(trace_pk, seconds) of every span of the scope that says when its first token came."""
+    def _first_token_s(self, scope: Scope, where: Expr | None, window: Window) -> float | None:
+        """The mean over the spans of every match that say when their first token came."""
+        said: list[tuple[int, float]] = []
         after = None
         while True:
             found = self._reader.list_spans(scope, _SAYS_FIRST_TOKEN, Window(), after=after, limit=_WALK, records=False)
             for row in found.rows:
                 if (seconds := row.detail.span.ttft_s) is not None:
-                    yield row.trace.trace_pk, seconds
+                    said.append((row.trace.trace_pk, seconds))
             after = found.after
             if after is None:
-                return
+                break
+        if not said:  # most experiments stream nothing: no need to ask which results match
+            return None
+        matching = {row.trace_pk for rows in self.walk(scope, where, window) for row in rows}
+        seconds_of = [seconds for trace_pk, seconds in said if trace_pk in matching]
+        return sum(seconds_of) / len(seconds_of) if seconds_of else None
 
     def _sorted(self, scope: Scope, where: Expr | None, window: Window, order: ByName | ByScore) -> list[TraceRow]:
         if self._reader.count_traces(scope, where, window) > SORTED_MAX:
@@ -263,19 +261,17 @@ class Results:
                 f"more than {SORTED_MAX} results cannot be sorted by name or score; narrow the filter",
                 fields=("sort_by",),
             )
+        rows = [row for rows in self.walk(scope, where, window) for row in rows]
         if isinstance(order, ByName):
-            rows = [row for rows in self.walk(scope, where, window) for row in rows]
             return sorted(rows, key=lambda row: (row.summary.name, row.trace_pk), reverse=order.descending)
-        known: list[tuple[float, int, TraceRow]] = []
-        unknown: list[TraceRow] = []
-        for row, given in self.walk_scores(scope, where, window):
-            score = next((each.score for each in given if each.name in order.names and each.score is not None), None)
-            if score is None:
-                unknown.append(row)
-            else:
-                known.append((score, row.trace_pk, row))
-        known.sort(key=lambda each: each[:2], reverse=order.descending)
-        return [row for _, _, row in known] + unknown
+        scores = {
+            each.trace_pk: each.score
+            for each in self._reader.scores_of(scope, where, window, name=order.name)
+            if each.score is not None
+        }
+        known = [row for row in rows if row.trace_pk in scores]
+        known.sort(key=lambda row: (scores[row.trace_pk], row.trace_pk), reverse=order.descending)
+        return known + [row for row in rows if row.trace_pk not in scores]
 
 
 def comparison_key_of(row: TraceRow) -> str | None:
@@ -293,12 +289,15 @@ def scores_of(rows: Sequence[AnnotationRow], root_span_id: str | None) -> list[S
         )
         if is_about_it and (said.score is not None or said.label is not None or said.value is not None):
             newest[said.name] = row
-    return [score_of(newest[name]) for name in sorted(newest)]
+    return [_score(newest[name].annotation, newest[name].annotation.explanation) for name in sorted(newest)]
 
 
-def score_of(row: AnnotationRow) -> Score:
-    """An annotation as a score."""
-    said = row.annotation
+def score_of(row: ScoreRow) -> Score:
+    """A score without its explanation."""
+    return _score(row, None)
+
+
+def _score(said: Annotation | ScoreRow, explanation: str | None) -> Score:
     metadata = orjson.loads(said.metadata) if said.metadata is not None else {}
     evaluator_id, score_type = metadata.get("evaluator_id"), metadata.get("score_value_type")
     return Score(
@@ -308,7 +307,7 @@ def score_of(row: AnnotationRow) -> Score:
         score=said.score,
         label=said.label,
         value=None if said.value is None else orjson.loads(said.value),
-        explanation=said.explanation,
+        explanation=explanation,
     )
 
 

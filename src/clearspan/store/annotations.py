@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
 from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Expr
 
 
 class AnnotationWrite(NamedTuple):
@@ -97,14 +98,15 @@ class AnnotationRow(NamedTuple):
     is_waiting: bool
 
 
-class AnnotationStats(NamedTuple):
-    """Of one name over some target."""
+class ScoreRow(NamedTuple):
+    """What an annotation says of a trace or of its root span, as far as figures over many traces take it."""
 
-    n: int
-    score_n: int
-    score_sum: float
-    score_sum_squares: float
-    labels: dict[str, int]
+    trace_pk: int
+    name: str
+    score: float | None
+    label: str | None
+    value: bytes | None
+    metadata: bytes | None
 
 
 class AnnotationReader(Protocol):
@@ -119,6 +121,15 @@ class AnnotationReader(Protocol):
     def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
         """trace_pk → every annotation of that trace, its spans and documents, oldest first; traces without any are
         left out."""
+        ...
+
+    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
+        """Of every trace that matches, and of each name, the newest annotation about the trace or its root span that
+        has a score, label or value; by trace_pk and name.
+
+        Args:
+            name: of these annotations only.
+        """
         ...
 
     def annotation_figures(self) -> AnnotationFigures:

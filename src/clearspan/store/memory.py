@@ -23,7 +23,9 @@ from clearspan.store.annotations import (
     AnnotationQuery,
     AnnotationRow,
     AnnotationWrite,
+    ScoreRow,
 )
+from clearspan.store.memory_annotations import newest_scores
 from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
 from clearspan.store.memory_sessions import SessionMemory
 from clearspan.store.memory_trace import Trace, merged, root_record
@@ -206,6 +208,12 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
     def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
         with self._lock:
             return self._annotations.by_traces(trace_pks)
+
+    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
+        """See AnnotationReader.scores_of."""
+        with self._lock:
+            roots = {each.trace_pk: each.summary.root_span_id for each in self._matching(scope, where, window)}
+            return newest_scores(self._annotations.by_traces(list(roots)), roots, name)
 
     def annotation_figures(self) -> AnnotationFigures:
         with self._lock:

@@ -19,6 +19,7 @@ from clearspan.store.annotations import (
     AnnotationQuery,
     AnnotationRow,
     AnnotationWrite,
+    ScoreRow,
 )
 from clearspan.store.memory_trace import Trace
 from clearspan.store.span_deletion import render_name
@@ -456,3 +457,24 @@ def _matches(a: Annotation, query: AnnotationQuery) -> bool:
         and (since is None or a.created_ns >= since)
         and (until is None or a.created_ns < until)
     )
+
+
+def newest_scores(
+    by_trace: Mapping[int, Sequence[AnnotationRow]], roots: Mapping[int, str | None], name: str | None
+) -> list[ScoreRow]:
+    """See AnnotationReader.scores_of, of the annotations of some traces.
+
+    Args:
+        roots: trace_pk → its root span.
+    """
+    newest: dict[tuple[int, str], ScoreRow] = {}
+    for trace_pk, rows in by_trace.items():
+        for row in sorted(rows, key=lambda row: (row.annotation.updated_ns, row.row_no)):
+            said = row.annotation
+            is_of_root = said.target is AnnotationTarget.SPAN and said.span_id == roots[trace_pk]
+            says = said.score is not None or said.label is not None or said.value is not None
+            if says and (said.target is AnnotationTarget.TRACE or is_of_root) and name in (None, said.name):
+                newest[trace_pk, said.name] = ScoreRow(
+                    trace_pk, said.name, said.score, said.label, said.value, said.metadata
+                )
+    return [newest[key] for key in sorted(newest)]

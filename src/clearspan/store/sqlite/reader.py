@@ -20,7 +20,7 @@ from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
-from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
+from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow, ScoreRow
 from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.sqlite import annotation_listing, select, textsearch
@@ -220,6 +220,11 @@ class SqliteReader(SessionListing):
         """See annotations.AnnotationReader.annotations_of."""
         with self._limited() as (conn, _):
             return annotation_listing.by_traces(conn, trace_pks)
+
+    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
+        """See annotations.AnnotationReader.scores_of."""
+        with self._limited() as (conn, check), textsearch.searching(conn, unlimited=True, check=check):
+            return annotation_listing.newest_scores(conn, scope, where, window, name)
 
     def annotation_figures(self) -> AnnotationFigures:
         """See annotations.AnnotationReader.annotation_figures."""

@@ -46,9 +46,7 @@ def _bins(text: str | None) -> int:
 
 def _histogram(asked: Asked, evaluator_id: str, bins: int) -> Json:
     name = asked.evaluators.score_name(evaluator_id)
-    scores: list[Score] = []
-    for _, given in asked.results.walk_scores(asked.scope, asked.where, asked.window.window):
-        scores += [score for score in given if score.name == name]
+    scores = asked.results.scores(asked.scope, asked.where, asked.window.window, name)
     sample = scores[-1] if scores else None
     evaluator = asked.evaluators.of_score(name, sample.evaluator_id if sample else None)
     kind = ScoreType.NUMERICAL if sample is None else type_of(sample, evaluator)

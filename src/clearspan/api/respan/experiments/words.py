@@ -68,7 +68,7 @@ def parse_result_order(sort_by: str | None, score_name: ScoreName) -> Order:
     if name == "name":
         return ByName(descending)
     if name.startswith(SCORES_PREFIX) and len(name) > len(SCORES_PREFIX):
-        return ByScore((score_name(name.removeprefix(SCORES_PREFIX)),), descending)
+        return ByScore(score_name(name.removeprefix(SCORES_PREFIX)), descending)
     try:
         return SortKey(parse_sort(name).field, descending)
     except InvalidPage:
