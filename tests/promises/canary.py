@@ -7,17 +7,16 @@ WRITES. Each needs an entry in CANARIES under the name of its endpoint; all its 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
 
 from clearspan.api.app import build_routes
 from clearspan.api.auth import Permission, route_permissions
-from clearspan.api.langsmith.run_views import COLUMNS, COLUMNS_V2
 from clearspan.query.fields import FIELDS, METADATA, FieldType
 from clearspan.testing.wire import SECOND_NS, Wire, iso
 
-from .planting import UUID_HEX, Planted, named_in
+from . import questions
+from .asking import Canary
+from .planting import Planted
 
 NO_NEEDLE: Final = {
     "environment": "a deployment's name, given by the key",
@@ -31,351 +30,122 @@ NO_NEEDLE: Final = {
 """Text fields without a needle of their own, and why."""
 
 
-class Question(NamedTuple):
-    """One request that may show something."""
-
-    query: str = ""
-    body: Any = None
-    path: Mapping[str, str] = {}  # path parameters
-
-    def words(self) -> set[str]:
-        """What the question itself names: an answer that repeats it shows nothing."""
-        text = f"{self.query} {self.body} {self.path}"
-        return named_in(text)
-
-
-class Canary(NamedTuple):
-    """How a route is asked.
-
-    Attributes:
-        questions: every way in which it might show a needle.
-        shows: whether it shows what is visible, so that asking before the deletion must find something.
-        counts: numbers of its answer that count traces, by path: they must be 0 afterwards.
-        lasts: it answers until the deletion is over, so it is asked beside the others.
-    """
-
-    questions: Callable[[Wire, Planted], Iterable[Question]]
-    shows: bool = True
-    counts: tuple[str, ...] = ()
-    lasts: bool = False
-
-
-def _once(_: Wire, __: Planted) -> Iterator[Question]:
-    yield Question()
-
-
-def _pages(wire: Wire, _: Planted) -> Iterator[Question]:
-    yield Question(wire.window() + "&page_size=1000")
-    yield Question(wire.window() + "&page_size=1&page=2")
-
-
-def _filters(wire: Wire, planted: Planted) -> Iterator[Question]:
-    """A list by page, by every field and by every word."""
-    yield from _pages(wire, planted)
-    for sort in ("timestamp", "-total_cost", "duration"):
-        yield Question(f"{wire.window()}&sort_by={sort}")
-    for name, value in planted.by_field.items():
-        yield Question(wire.window(), {"filters": {name: {"value": [value]}}})
-    for word in sorted(planted.needles):
-        said = {"operator": "full_text_search", "value": [word]}
-        yield Question(wire.window(), {"filters": {"text": said}})
-
-
-def _ids(_: Wire, planted: Planted) -> Iterator[Question]:
-    for trace_id in planted.trace_ids:
-        yield Question(path={"trace_unique_id": trace_id})
-
-
-def _public_ids(wire: Wire, planted: Planted) -> Iterator[Question]:
-    organisation = wire.catalog.first_org.public_id
-    for trace_id in planted.trace_ids:
-        yield Question(path={"trace_unique_id": trace_id, "unique_organization_id": organisation})
-
-
-def _deletion(_: Wire, planted: Planted) -> Iterator[Question]:
-    yield Question(path={"deletion_id": planted.deletion_id})
-
-
-def _members(_: Wire, planted: Planted) -> Iterator[Question]:
-    for trace_id in planted.trace_ids:
-        yield Question(f"?project=default&trace_id={trace_id}", path={"deletion_id": planted.deletion_id})
-
-
-def _previews(wire: Wire, planted: Planted) -> Iterator[Question]:
-    """A plan by every field, by word and by ids: its counts and samples would show what is there."""
-    day = {"start_time": iso(wire.clock.now_ns() - 86_400 * SECOND_NS), "end_time": iso(wire.clock.now_ns())}
-    for name, value in planted.by_field.items():
-        yield Question(body={"filters": {name: {"value": [value]}}, **day})
-    yield Question(body={"trace_ids": planted.trace_ids, **day})
-    yield Question(body={"filters": {"span_count": {"operator": "gt", "value": [0]}}, **day})
-
-
-def _states(_: Wire, __: Planted) -> Iterator[Question]:
-    yield Question()
-    for state in ("hidden", "verified", "released", "all"):
-        yield Question(f"?state={state}")
-
-
-def _proofs(_: Wire, planted: Planted) -> Iterator[Question]:
-    for query in ("", "?index=0", "?from=1", f"?deletion_id={planted.deletion_id}", "?limit=200"):
-        yield Question(query)
-
-
-def _hold(_: Wire, __: Planted) -> Iterator[Question]:
-    yield Question(path={"hold_id": "hold_unknown"})
-
-
-def _default(wire: Wire) -> str:
-    default = wire.catalog.find_project(wire.catalog.first_org.id, "default")
-    assert default is not None
-    return default.uuid
-
-
-def _session(wire: Wire, _: Planted) -> Iterator[Question]:
-    yield Question("?include_stats=true&k=100", path={"session_id": _default(wire)})
-
-
-def _sessions(_: Wire, planted: Planted) -> Iterator[Question]:
-    for query in ("", "?include_stats=true", f"?name_contains={planted.customer}", "?kind=EVALUATOR"):
-        yield Question(query)
-
-
-def _runs(_: Wire, planted: Planted) -> Iterator[Question]:
-    for run_id in planted.run_ids:
-        yield Question(path={"run_id": run_id})
-
-
-def _feedback(_: Wire, planted: Planted) -> Iterator[Question]:
-    for query in ("", "?has_comment=true", "?level=run", "?source=api", "?limit=100&offset=1"):
-        yield Question(query)
-    for trace_id in filter(UUID_HEX.fullmatch, planted.trace_ids):
-        yield Question(f"?run={trace_id}")
-    for word in sorted(planted.needles):
-        yield Question(f"?key={word}")
-
-
-def _configs(_: Wire, __: Planted) -> Iterator[Question]:
-    yield Question(path={"project": "default", "config": "user_feedback"})
-
-
-def _phoenix_annotations(kind: str) -> Callable[[Wire, Planted], Iterator[Question]]:
-    def ask_all(_: Wire, planted: Planted) -> Iterator[Question]:
-        path = {"project": "default"}
-        for word in sorted(planted.needles):
-            yield Question(f"?limit=1000&identifier={word}", path=path)
-        for trace_id in planted.trace_ids if kind == "trace" else ():
-            yield Question(f"?limit=1000&trace_ids={trace_id}", path=path)
-
-    return ask_all
-
-
-def _phoenix_spans(_: Wire, planted: Planted) -> Iterator[Question]:
-    """The spans of the project, in each order and by what names one."""
-    path = {"project": "default"}
-    for query in ("?limit=1000", "?sort=start_time&order=asc", "?order=asc&span_kind=UNKNOWN", "?status_code=error"):
-        yield Question(query, path=path)
-    for trace_id in planted.trace_ids:
-        yield Question(f"?trace_id={trace_id}", path=path)
-    yield Question(f"?attribute=user.id:{planted.customer}&limit=1000", path=path)
-
-
-def _phoenix_project(_: Wire, __: Planted) -> Iterator[Question]:
-    yield Question(path={"project": "default"})
-
-
-def _phoenix_queries(_: Wire, planted: Planted) -> Iterator[Question]:
-    """Tables of spans: whole, by their words, and by what they look up."""
-    yield Question(body={"queries": [{}], "limit": 10_000})
-    shown = {"select": {"i": {"key": "input.value"}, "m": {"key": "metadata"}}, "index": {"key": "trace_id"}}
-    yield Question(body={"queries": [shown], "root_spans_only": True})
-    yield Question(body={"queries": [shown | {"filter": {"condition": f"user.id == '{planted.customer}'"}}]})
-    ids = ", ".join(f"'{each}'" for each in planted.trace_ids)
-    yield Question(body={"queries": [{"filter": {"condition": f"trace_id in [{ids}]"}}]})
-
-
-def _phoenix_traces(_: Wire, planted: Planted) -> Iterator[Question]:
-    """A project's traces with their spans: all, of one session, and by what expressions can say."""
-    path = {"project": "default"}
-    yield Question("?limit=1000&include_spans=true", path=path)
-    yield Question("?limit=1&sort=latency_ms&order=asc", path=path)
-    yield Question(f"?session_identifier={planted.by_field['session_identifier']}", path=path)
-    expressions = [f"trace_id == '{each}'" for each in planted.trace_ids]
-    expressions += [f"user.id == '{planted.customer}'", "any(s.latency_ms >= 0 for s in spans)"]
-    expressions += [f"'{word}' in input" for word in sorted(planted.needles)[:20]]
-    for text in expressions:
-        yield Question(f"?limit=1000&{urlencode({'filter': text})}", path=path)
-
-
-def _phoenix_session_lists(_: Wire, planted: Planted) -> Iterator[Question]:
-    path = {"project": "default"}
-    session_id = planted.by_field["session_identifier"]
-    for query in ("limit=1000", "limit=1&order=desc", urlencode({"filter": f"session_id == '{session_id}'"})):
-        yield Question(f"?{query}", path=path)
-
-
-def _phoenix_session(_: Wire, planted: Planted) -> Iterator[Question]:
-    for word in sorted({planted.by_field["session_identifier"], *planted.needles}):
-        yield Question(path={"session": word})
-
-
-def _one_feedback(_: Wire, planted: Planted) -> Iterator[Question]:
-    for annotation_id in planted.annotation_ids:
-        yield Question(path={"feedback_id": annotation_id})
-
-
-def _run_queries(wire: Wire, planted: Planted) -> Iterator[Question]:
-    """Pages of runs by everything that finds some."""
-    yield Question(body={"session": [_default(wire)], "select": list(COLUMNS)})
-    yield Question(body={"order": "asc", "limit": 1})
-    yield Question(body={"id": planted.run_ids})
-    yield Question(body={"is_root": True, "error": True, "execution_order": 1})
-    yield Question(body={"filter": f'eq(metadata_value, "{planted.customer}")', "tree_filter": "gt(total_tokens, 1)"})
-    for run_id in planted.run_ids:
-        yield Question(body={"trace": run_id})
-        yield Question(body={"parent_run": run_id})
-    for word in sorted(planted.needles)[:20]:
-        yield Question(body={"query": word})
-        yield Question(body={"filter": f'or(search("{word}"), eq(thread_id, "{word}"), has(tags, "{word}"))'})
-
-
-def _run_stats(wire: Wire, planted: Planted) -> Iterator[Question]:
-    yield Question(body={})
-    yield Question(body={"session": [_default(wire)], "is_root": True})
-    yield Question(body={"id": planted.run_ids})
-
-
-def _run_queries_v2(wire: Wire, planted: Planted) -> Iterator[Question]:
-    project = {"project_ids": [_default(wire)], "project_id": _default(wire)}
-    yield Question(body={**project, "selects": list(COLUMNS_V2)})
-    yield Question(body={**project, "ids": planted.run_ids, "trace_ids": planted.run_ids})
-    yield Question(body={**project, "page_size": 1, "trace_filter": "eq(is_root, true)"})
-    for word in sorted(planted.needles)[:20]:
-        yield Question(body={**project, "filter": f'search("{word}")', "tree_filter": f'search("{word}")'})
-
-
-def _runs_v2(wire: Wire, planted: Planted) -> Iterator[Question]:
-    """Runs, traces and their addresses, with every column."""
-    selects = "&".join(f"selects={name}" for name in COLUMNS_V2)
-    for run_id in planted.run_ids:
-        at = {"run_id": run_id, "trace_id": run_id}
-        yield Question(f"?project_id={_default(wire)}&trace_id={run_id}&{selects}", path=at)
-
-
-def _threads(wire: Wire, planted: Planted) -> Iterator[Question]:
-    project = f"project_id={_default(wire)}&session_id={_default(wire)}"
-    for thread_id in planted.thread_ids:
-        yield Question(f"?{project}", path={"thread_id": thread_id})
-        yield Question(f"?{project}&selects=INPUTS&selects=TURN_NUMBER&selects=TURNS", path={"thread_id": thread_id})
-
-
-def _thread_lists(wire: Wire, _: Planted) -> Iterator[Question]:
-    project = {"project_id": _default(wire), "session_id": _default(wire)}
-    yield Question(body={**project, "select": ["THREAD_COUNT", "TRACE_COUNT", "TOTAL_TOKENS"]})
-    yield Question(body={**project, "select": ["THREAD_COUNT", "TRACE_COUNT", "TOTAL_TOKENS"],
-                         "tree_filter": "gt(total_tokens, 1)"})  # fmt: skip
-
-
-def _shared_runs(_: Wire, planted: Planted) -> Iterator[Question]:
-    """By each link: all of its trace, its root, its root by name; with the columns of both APIs."""
-    selects = "&".join(f"selects={name}" for name in COLUMNS_V2)
-    for token, run_id in zip(planted.tokens, planted.run_ids, strict=True):
-        at = {"share_token": token, "run_id": run_id}
-        yield Question(f"?{selects}", path=at)
-        for body in ({"select": list(COLUMNS), "selects": list(COLUMNS_V2)}, {"id": [run_id]}, {"is_root": True}):
-            yield Question(body=body, path=at)
-
-
-def _links(_: Wire, planted: Planted) -> Iterator[Question]:
-    for token in planted.attachments:
-        yield Question(path={"token": token})
-
-
-def _audits(_: Wire, planted: Planted) -> Iterator[Question]:
-    for query in ("&limit=100", "&operations=delete_runs", "&operations=deletion_verified"):
-        yield Question(f"?start_time=2020-01-01{query}")
-
-
-_QUIET: Final = Canary(_once, shows=False)
-_ONE: Final = Canary(_deletion, shows=False)
-_PROOF: Final = Canary(_proofs, shows=False)
+_QUIET: Final = Canary(questions.once, shows=False)
+_ONE: Final = Canary(questions.deletion, shows=False)
+_PROOF: Final = Canary(questions.proofs, shows=False)
 
 CANARIES: Final[dict[str, Canary]] = {
-    "list_traces": Canary(_filters, counts=("count",)),
-    "summarise_traces": Canary(_filters, counts=("total_traces", "total_tokens")),
-    "retrieve_trace": Canary(_ids),
-    "public_trace": Canary(_public_ids),
-    "preview_deletion": Canary(_previews, counts=("traces.matched",)),
+    "list_traces": Canary(questions.filters, counts=("count",)),
+    "summarise_traces": Canary(questions.filters, counts=("total_traces", "total_tokens")),
+    "retrieve_trace": Canary(questions.ids),
+    "public_trace": Canary(questions.public_ids),
+    "preview_deletion": Canary(questions.previews, counts=("traces.matched",)),
     "get_deletion": _ONE,
-    "watch_deletion": Canary(_deletion, shows=False, lasts=True),
+    "watch_deletion": Canary(questions.deletion, shows=False, lasts=True),
     "get_receipt": _ONE,
     "list_tombstones": _ONE,
-    "get_membership": Canary(_members, shows=False),
-    "list_deletions": Canary(_states, shows=False),
-    "list_holds": Canary(_states, shows=False),
-    "get_hold": Canary(_hold, shows=False),
+    "get_membership": Canary(questions.members, shows=False),
+    "list_deletions": Canary(questions.states, shows=False),
+    "list_holds": Canary(questions.states, shows=False),
+    "get_hold": Canary(questions.hold, shows=False),
     "list_entries": _PROOF,
     "get_head": _PROOF,
     "get_inclusion": _PROOF,
     "get_consistency": _PROOF,
     "get_keys": _QUIET,
-    "list_audit_logs": Canary(_audits, shows=False),
+    "list_audit_logs": Canary(questions.audits, shows=False),
     "list_operations": _QUIET,
     "server_info": _QUIET,
     "workspace_settings": _QUIET,
     "list_workspaces": _QUIET,
-    "list_sessions": Canary(_sessions, shows=False),
-    "list_sessions_v2": Canary(_sessions, shows=False),
-    "resolve_session": Canary(_sessions, shows=False),
-    "read_session": Canary(_session, counts=("run_count",)),
-    "read_session_v2": Canary(_session, shows=False),
-    "session_metadata": Canary(_session),
-    "read_run_share": Canary(_runs, shows=False),
-    "list_shared": Canary(_once),
+    "list_sessions": Canary(questions.sessions, shows=False),
+    "list_sessions_v2": Canary(questions.sessions, shows=False),
+    "resolve_session": Canary(questions.sessions, shows=False),
+    "read_session": Canary(questions.session, counts=("run_count",)),
+    "read_session_v2": Canary(questions.session, shows=False),
+    "session_metadata": Canary(questions.session),
+    "read_run_share": Canary(questions.runs, shows=False),
+    "list_shared": Canary(questions.once),
     "list_feedback_configs": _QUIET,
-    "list_feedback": Canary(_feedback),
-    "get_feedback": Canary(_one_feedback),
+    "list_feedback": Canary(questions.feedback),
+    "get_feedback": Canary(questions.one_feedback),
+    "respan_list_scores": Canary(questions.scores),
+    "respan_retrieve_score": Canary(questions.score),
+    "respan_list_evaluators": Canary(questions.evaluators, shows=False),
+    "respan_count_evaluators": Canary(questions.evaluators, shows=False),
+    "respan_retrieve_evaluator": Canary(questions.evaluators, shows=False),
     "list_annotation_configs": _QUIET,
-    "get_annotation_config": Canary(_configs, shows=False),
-    "list_project_annotation_configs": Canary(_configs, shows=False),
-    "list_span_annotations": Canary(_phoenix_annotations("span")),
-    "list_trace_annotations": Canary(_phoenix_annotations("trace")),
-    "list_session_annotations": Canary(_phoenix_annotations("session")),
+    "get_annotation_config": Canary(questions.configs, shows=False),
+    "list_project_annotation_configs": Canary(questions.configs, shows=False),
+    "list_span_annotations": Canary(questions.phoenix_annotations("span")),
+    "list_trace_annotations": Canary(questions.phoenix_annotations("trace")),
+    "list_session_annotations": Canary(questions.phoenix_annotations("session")),
     "phoenix_version": _QUIET,
-    "phoenix_list_traces": Canary(_phoenix_traces),
-    "phoenix_list_sessions": Canary(_phoenix_session_lists),
-    "phoenix_read_session": Canary(_phoenix_session),
+    "phoenix_list_traces": Canary(questions.phoenix_traces),
+    "phoenix_list_sessions": Canary(questions.phoenix_session_lists),
+    "phoenix_read_session": Canary(questions.phoenix_session),
     "current_user": _QUIET,
     "list_users": _QUIET,
     "list_system_keys": _QUIET,
     "list_own_keys": _QUIET,
     "list_user_keys": _QUIET,
     "phoenix_list_projects": _QUIET,
-    "phoenix_read_project": Canary(_phoenix_project, shows=False),
-    "phoenix_list_spans": Canary(_phoenix_spans),
-    "phoenix_list_otlp_spans": Canary(_phoenix_spans),
-    "phoenix_query_spans": Canary(_phoenix_queries),
-    "read_attachment": Canary(_links),
-    "read_run": Canary(_runs),
-    "query_runs": Canary(_run_queries),
-    "validate_run_query": Canary(_run_queries, shows=False),
-    "query_run_stats": Canary(_run_stats, counts=("run_count", "total_tokens")),
-    "group_runs": Canary(_thread_lists, counts=("total",)),
-    "preview_thread": Canary(_threads),
-    "query_runs_v2": Canary(_run_queries_v2),
-    "read_run_v2": Canary(_runs_v2),
-    "locate_run_v2": Canary(_runs_v2, shows=False),
-    "query_traces_v2": Canary(_run_queries_v2),
-    "list_trace_runs_v2": Canary(_runs_v2),
-    "query_threads_v2": Canary(_thread_lists),
-    "query_thread_stats_v2": Canary(_thread_lists, counts=("thread_count", "trace_count", "total_tokens")),
-    "list_thread_traces_v2": Canary(_threads),
-    "read_thread_stats_v2": Canary(_threads, shows=False),
-    "read_thread_share_v2": Canary(_threads, shows=False),
-    "read_shared_run": Canary(_shared_runs),
-    "query_shared_runs": Canary(_shared_runs),
-    "list_shared_feedback": Canary(_shared_runs, shows=False),
-    "query_shared_runs_v2": Canary(_shared_runs),
-    "read_shared_run_v2": Canary(_shared_runs),
+    "phoenix_read_project": Canary(questions.phoenix_project, shows=False),
+    "phoenix_list_spans": Canary(questions.phoenix_spans),
+    "phoenix_list_otlp_spans": Canary(questions.phoenix_spans),
+    "phoenix_query_spans": Canary(questions.phoenix_queries),
+    "read_attachment": Canary(questions.links),
+    "read_run": Canary(questions.runs),
+    "query_runs": Canary(questions.run_queries),
+    "validate_run_query": Canary(questions.run_queries, shows=False),
+    "query_run_stats": Canary(questions.run_stats, counts=("run_count", "total_tokens")),
+    "group_runs": Canary(questions.thread_lists, counts=("total",)),
+    "preview_thread": Canary(questions.threads),
+    "query_runs_v2": Canary(questions.run_queries_v2),
+    "read_run_v2": Canary(questions.runs_v2),
+    "locate_run_v2": Canary(questions.runs_v2, shows=False),
+    "query_traces_v2": Canary(questions.run_queries_v2),
+    "list_trace_runs_v2": Canary(questions.runs_v2),
+    "query_threads_v2": Canary(questions.thread_lists),
+    "query_thread_stats_v2": Canary(questions.thread_lists, counts=("thread_count", "trace_count", "total_tokens")),
+    "list_thread_traces_v2": Canary(questions.threads),
+    "read_thread_stats_v2": Canary(questions.threads, shows=False),
+    "read_thread_share_v2": Canary(questions.threads, shows=False),
+    "read_shared_run": Canary(questions.shared_runs),
+    "query_shared_runs": Canary(questions.shared_runs),
+    "list_shared_feedback": Canary(questions.shared_runs, shows=False),
+    "query_shared_runs_v2": Canary(questions.shared_runs),
+    "read_shared_run_v2": Canary(questions.shared_runs),
+    "respan_list_datasets": Canary(questions.once, shows=False),
+    "respan_retrieve_dataset": Canary(questions.dataset, shows=False, counts=("log_count",)),
+    "respan_dataset_eval_reports": Canary(questions.dataset, shows=False),
+    "respan_list_dataset_logs": Canary(questions.dataset_logs, counts=("count",)),
+    "respan_retrieve_dataset_log": Canary(questions.dataset_log),
+    "respan_summarise_dataset_logs": Canary(questions.dataset_logs, shows=False, counts=("number_of_requests",)),
+    **{name: _QUIET for name in ("list_datasets", "list_datasets_v2")},
+    "read_dataset": Canary(questions.dataset, shows=False, counts=("example_count",)),
+    **{
+        name: Canary(questions.dataset, shows=False)
+        for name in ("read_dataset_share", "list_comparatives", "list_splits")
+    },
+    **{name: Canary(questions.versions, shows=False) for name in ("list_versions", "read_version", "diff_versions")},
+    **{name: Canary(questions.dataset) for name in ("export_csv", "export_jsonl")},
+    "list_examples": Canary(questions.examples),
+    "count_examples": Canary(questions.example_counts, shows=False),
+    "read_example": Canary(questions.example),
+    **{name: Canary(questions.examples_with_runs) for name in ("read_examples_with_runs", "query_experiment_runs")},
+    **{
+        name: Canary(questions.experiment_lists, shows=False)
+        for name in ("list_experiments", "list_experiment_items", "summarise_experiments")
+    },
+    **{name: Canary(questions.experiment, shows=False) for name in ("retrieve_experiment", "experiment_progress")},
+    "compare_experiments": Canary(questions.comparisons),
+    "list_experiment_traces": Canary(questions.results, counts=("count",)),
+    "retrieve_experiment_trace": Canary(questions.one_result),
+    "summarise_experiment_traces": Canary(questions.results, counts=("number_of_requests",)),
+    "score_histogram": Canary(questions.histograms, counts=("stats.total",)),
+    "read_export": Canary(questions.exports, counts=("count",)),
+    "download_export": Canary(questions.exports),
     "index": _QUIET,
     "health": _QUIET,
     "readiness": _QUIET,
@@ -416,16 +186,32 @@ WRITES: Final = {
     "set_project_annotation_configs": "answers with the configs",
     **{f"create_{kind}_note": "answers with a number" for kind in ("span", "trace", "session")},
     "delete_feedback": "deletes; answers with counts alone",
+    "respan_create_score": "answers with what it was asked with",
+    "respan_update_score": "answers with the score, as respan_retrieve_score",
+    "respan_delete_score": "deletes; answers with nothing",
+    "respan_create_evaluator": "answers with what it was asked with: definitions hold nothing of a trace",
+    "respan_update_evaluator": "answers with the evaluator, as respan_retrieve_evaluator",
+    "respan_delete_evaluator": "answers with nothing",
+    "delete_experiment": "deletes; answers with nothing",
     **{f"phoenix_{act}": "answers with the project" for act in ("update_project", "set_retention")},
     "phoenix_delete_project": "deletes; answers with counts in its head",
     **{f"phoenix_delete_{what}": "deletes; answers with counts in its head" for what in ("trace", "traces", "session")},
     "phoenix_delete_sessions": "deletes; answers with counts and with what it was asked with, in its head",
+    "phoenix_transfer_traces": "answers with nothing",
     "phoenix_delete_span": "deletes; answers with counts in its head",
     "create_feedback_config": "answers with what it was asked with",
     "update_feedback_config": "answers with the config",
     "delete_feedback_config": "answers with nothing",
     "create_user": "answers with the user",
     "delete_user": "answers with nothing",
+    "respan_delete_dataset": "deletes; answers with nothing, or with counts alone",
+    **{f"respan_delete_dataset_{what}": "deletes; answers with counts alone" for what in ("log", "logs")},
+    **{
+        f"delete_{what}": "deletes; answers with counts, and with the ids it was asked with"
+        for what in ("example", "examples", "dataset_example", "listed_examples", "dataset", "datasets")
+    },
+    "share_dataset": "is not available",
+    "unshare_dataset": "answers with a sentence",
     **{f"create_{kind}_key": "answers with the key" for kind in ("system", "user")},
     **{f"delete_{kind}_key": "answers with nothing" for kind in ("system", "user")},
 }
