@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langsmith_requests import multipart, run, run_id
 
-from clearspan.catalog import KeyScope
+from clearspan.catalog import KeyPolicy, KeyScope
 from clearspan.catalog.projects import ProjectSettings
 from clearspan.testing.wire import OWNER_KEY, Wire
 
@@ -372,6 +372,19 @@ def test_a_removed_dataset_frees_its_name_and_leaves_nothing(wire: Wire) -> None
     assert wire.send("DELETE", f"/datasets?dataset_ids={empty}").status_code == 200
     assert wire.get("/datasets").json() == []
     dataset(wire)
+
+
+def test_of_several_datasets_one_that_is_refused_keeps_none_from_going(wire: Wire) -> None:
+    small, large = dataset(wire), dataset(wire, "large")
+    add(wire, small, {"inputs": {"x": 1}})
+    add(wire, large, {"inputs": {"x": 1}}, {"inputs": {"x": 2}})
+    key = wire.key(*KeyScope, policy=KeyPolicy(max_traces=1))
+    answer = wire.send("DELETE", f"/datasets?dataset_ids={large}&dataset_ids={small}", key=key)
+    assert answer.status_code == 202, answer.text
+    refused, gone = answer.json()["datasets"]
+    assert (refused["id"], refused["error"], gone["state"]) == (large, "key_limit_exceeded", "verified")
+    assert wire.send("DELETE", f"/datasets/{large}", key=key).status_code == 422
+    assert [each["id"] for each in wire.get("/datasets").json()] == [large]
 
 
 @pytest.mark.parametrize(("policy", "left"), [("erase", []), ("redact", [{}]), ("detach", [{"q": 1}])])

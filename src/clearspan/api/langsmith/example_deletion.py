@@ -25,7 +25,7 @@ from clearspan.catalog.datasets import Dataset
 from clearspan.deletion.projects import RemovalRequest
 from clearspan.deletion.request import DeletionRequest
 from clearspan.deletion.result import DeletionResult, render_message
-from clearspan.model.errors import InvalidInput, NotFound
+from clearspan.model.errors import ClearspanError, InvalidInput, NotFound
 from clearspan.model.trace import Scope, Window
 
 _SLACK_NS: Final = 10**9
@@ -113,16 +113,26 @@ async def _remove(request: Request, uuids: list[str]) -> Response:
     services, principal = services_of(request), principal_of(request)
     found = [await services.reads.run(find_dataset, services, principal, each) for each in uuids]
     deadline_s = services.clock.monotonic_s() + services.settings.delete_wait_s
-    results = [
-        await services.deletes.run(_remove_one, services, principal, each, reason_of(request), deadline_s)
-        for each in found
-    ]
-    told = [
-        {"id": uuid_text(each.uuid), **_told(result, f"Dataset {each.name}: ")}
-        for each, result in zip(found, results, strict=True)
-    ]
-    is_done = all(map(is_erased_whole, results))
-    message = told[0]["message"] if len(told) == 1 else f"{len(told)} datasets deleted; `datasets` tells of each"
+    reason = reason_of(request)
+    results: list[DeletionResult] = []
+    told: list[Json] = []
+    refusals: list[ClearspanError] = []
+    for dataset in found:
+        own: Json = {"id": uuid_text(dataset.uuid)}
+        try:
+            result = await services.deletes.run(_remove_one, services, principal, dataset, reason, deadline_s)
+        except ClearspanError as error:  # one that is held keeps nobody from learning what became of the others
+            refusals.append(error)
+            told.append(own | {"message": error.message, "error": error.code})
+        else:
+            results.append(result)
+            told.append(own | _told(result, f"Dataset {dataset.name}: "))
+    if not results:
+        raise refusals[0]
+    is_done = not refusals and all(map(is_erased_whole, results))
+    message = told[0]["message"]
+    if len(told) > 1:
+        message = f"{len(results)} of {len(told)} datasets deleted; `datasets` says of each what became of it"
     return removal_answer({"message": message, "datasets": told}, results, is_done=is_done)
 
 
