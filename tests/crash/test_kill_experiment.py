@@ -204,6 +204,28 @@ def test_an_experiment_of_2000_items_survives_ten_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_server_that_is_stopped_ends_well_and_goes_on(tmp_path: Path) -> None:
+    with LlmStub(delay_s=0.1) as stub:
+        trial = Trial(tmp_path / "data", stub, 200, CALL, SCORED, concurrency=8)
+        live = trial.live()
+        try:
+            wait_for(lambda: stub.calls, "the first item is asked about")
+            assert live.stop() == 0
+        finally:
+            end(live)
+        assert trial.status() is ExperimentStatus.RUNNING
+        assert len(trial.look()) == len(stub.calls), "items at work were finished"
+        live = trial.live()
+        try:
+            trial.wait_completed()
+            assert live.stop() == 0
+        finally:
+            end(live)
+        trial.check()
+        assert trial.repeated == 0
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("point", POINTS)
 def test_a_death_at_a_point(tmp_path: Path, point: str) -> None:
     with LlmStub(delay_s=0.05) as stub:

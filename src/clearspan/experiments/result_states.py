@@ -201,7 +201,7 @@ class ResultStates:
         return result if result.trace_id == summary.trace_id else None
 
     def counts(self) -> Counts:
-        """How many results there are. Cost: one walk over the roots, some 20 µs each."""
+        """How many results there are. Cost: two walks over the results, some 40 µs each."""
         stats = self._reader.span_stats(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
         not_scored = self._reader.count_traces(self._scope, Group("AND", (NEWEST, NOT_SCORED)), Window())
         ended = stats.count - stats.pending_count - stats.error_count
