@@ -13,6 +13,7 @@ from langsmith_requests import multipart, run, run_id
 
 from clearspan.catalog import KeyPolicy, KeyScope
 from clearspan.catalog.projects import ProjectSettings
+from clearspan.experiments import item_reading
 from clearspan.testing.wire import OWNER_KEY, Wire
 
 NOBODY = str(uuid.UUID(int=7))
@@ -336,6 +337,13 @@ def test_csv_and_json_lines_go_out_and_csv_comes_in(wire: Wire) -> None:
     for wrong in ([("file", table)], [("input_keys", b"q")], [("input_keys", b"z"), ("file", table)]):
         body, headers = multipart(*wrong, kind="text/csv")
         assert wire.post("/datasets/upload", body, headers=headers).status_code == 422
+
+
+def test_an_export_of_large_examples_is_read_in_smaller_parts(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = dataset(wire)
+    add(wire, ds, *({"inputs": {"x": "a" * 2000}} for _ in range(7)))
+    monkeypatch.setattr(item_reading, "PAGE_BYTES_MAX", 6000)
+    assert len(wire.get(f"/datasets/{ds}/jsonl").text.splitlines()) == 7
 
 
 # -- deletion

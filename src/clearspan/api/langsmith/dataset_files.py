@@ -26,9 +26,9 @@ from clearspan.catalog import Principal
 from clearspan.catalog.datasets import Dataset, DatasetSettings
 from clearspan.experiments.items import Item
 from clearspan.ingest.multipart import boundary_of, split_multipart
-from clearspan.model.errors import InvalidInput
+from clearspan.model.errors import InvalidInput, PayloadTooLarge
 
-_PAGE: Final = 100
+_PAGE: Final = 500
 _EXAMPLES_MAX: Final = 10_000_000
 _LINE_FIELDS: Final = ("id", "inputs", "outputs", "metadata", "created_at", "modified_at", "source_run_id")
 _encoder = msgspec.json.Encoder()
@@ -104,10 +104,16 @@ async def _export(
 
     async def stream() -> AsyncIterator[bytes]:
         yield head
-        for start in range(0, len(ids), _PAGE):
-            part = ids[start : start + _PAGE]
-            page = await services.reads.run(services.items.list, dataset, ids=part, as_of_ns=at_ns, limit=_PAGE)
-            yield lines(services, dataset, page.items)
+        parts = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)][::-1]
+        while parts:
+            part = parts.pop()
+            try:
+                page = await services.reads.run(services.items.list, dataset, ids=part, as_of_ns=at_ns, limit=_PAGE)
+            except PayloadTooLarge:  # never of one example
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+            else:
+                yield lines(services, dataset, page.items)
 
     headers = {"Content-Disposition": f'attachment; filename="{dataset.uuid}.{ending}"', "Cache-Control": "no-store"}
     return StreamingResponse(stream(), headers=headers, media_type=media_type)
