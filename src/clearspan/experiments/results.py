@@ -213,8 +213,8 @@ class Results:
         return self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
 
     def scores(self, scope: Scope, where: Expr | None, window: Window, name: str) -> list[Score]:
-        """The scores of one name over every match. Cost: about 5 µs each."""
-        return [score_of(row) for row in self._reader.scores_of(scope, where, window, name=name)]
+        """The scores of one name over every match, without explanations. Cost: about 5 µs each."""
+        return [_score(row, None) for row in self._reader.scores_of(scope, where, window, name=name)]
 
     def summary(self, scope: Scope, where: Expr | None, window: Window) -> ResultSummary:
         """Figures over every match. Cost: sums at the store's speed, and about 5 µs a score."""
@@ -223,7 +223,7 @@ class Results:
         speed = self._reader.sum_traces(scope, told, window)
         scores: dict[str, ScoreSummary] = {}
         for row in self._reader.scores_of(scope, where, window):
-            scores[row.name] = _counted(scores.get(row.name), score_of(row))
+            scores[row.name] = _counted(scores.get(row.name), _score(row, None))
         return ResultSummary(
             results=sums.traces,
             error_count=sums.error_count,
@@ -289,12 +289,12 @@ def scores_of(rows: Sequence[AnnotationRow], root_span_id: str | None) -> list[S
         )
         if is_about_it and (said.score is not None or said.label is not None or said.value is not None):
             newest[said.name] = row
-    return [_score(newest[name].annotation, newest[name].annotation.explanation) for name in sorted(newest)]
+    return [score_of(newest[name]) for name in sorted(newest)]
 
 
-def score_of(row: ScoreRow) -> Score:
-    """A score without its explanation."""
-    return _score(row, None)
+def score_of(row: AnnotationRow) -> Score:
+    """An annotation as a score."""
+    return _score(row.annotation, row.annotation.explanation)
 
 
 def _score(said: Annotation | ScoreRow, explanation: str | None) -> Score:
