@@ -133,11 +133,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         stop_server(live)
 
 
-def test_from_real_dialogues_to_a_receipt(desk: Desk, tmp_path: Path) -> None:
-    desk.plant()
-    assert len(desk.needles) == DIALOGUES
-
-    # A dataset of the traces; two evaluators.
+def make_dataset(desk: Desk) -> str:
+    """A dataset of the traces, and two evaluators."""
     window = {**FOR_EVER, "filters": {"metadata__source": {"operator": "", "value": ["tau-bench"]}}}
     dataset = desk.call("POST", "/api/datasets/", {"name": "support"})["id"]
     desk.call("POST", f"/api/datasets/{dataset}/logs/import/", window)
@@ -154,8 +151,12 @@ def test_from_real_dialogues_to_a_receipt(desk: Desk, tmp_path: Path) -> None:
             "configurations": config,
         }
         desk.call("POST", "/api/evaluators/", body | ({"score_value_type": "numerical"} if slug == "close" else {}))
+    assert isinstance(dataset, str)
+    return dataset
 
-    # One experiment repeats what was said, one asks a model, one waits for a person.
+
+def run_experiments(desk: Desk, dataset: str) -> tuple[str, str, str]:
+    """One experiment repeats what was said, one asks a model, one waits for a person."""
     repeated = desk.make("repeated", dataset, ["same", "close"], "duplicate")
     asked = desk.make("asked", dataset, ["same", "close"], "completion")
     waited = desk.make("waited", dataset, ["same", "close"], "duplicate", "wait")
@@ -166,8 +167,11 @@ def test_from_real_dialogues_to_a_receipt(desk: Desk, tmp_path: Path) -> None:
     answer = {"input": first["input"], "output": "A person's own words."}
     assert desk.call("PATCH", f"{EXPERIMENTS}/{waited}/logs/{first['id']}/", answer)["status"] == "success"
     desk.until(waited, waiting=DIALOGUES - 1, done=1)
+    return repeated, asked, waited
 
-    # Filters by score, cost and status; summary; histogram.
+
+def check_filters(desk: Desk, repeated: str, asked: str, waited: str) -> None:
+    """By score, cost and status; summary; histogram."""
     perfect = {"scores__same": {"operator": "", "value": [1]}}
     assert desk.results(repeated, perfect)["count"] == DIALOGUES
     assert desk.results(asked, perfect)["count"] == 0
@@ -192,12 +196,23 @@ def test_from_real_dialogues_to_a_receipt(desk: Desk, tmp_path: Path) -> None:
     truth = desk.call("GET", f"{EXPERIMENTS}/{repeated}/histogram/", params={"evaluator_id": "same"})
     assert [(each["label"], each["count"]) for each in truth["bins"]] == [("false", 0), ("true", DIALOGUES)]
 
-    # Compared: every item against itself, the worst first; the command says the same.
+
+def check_comparison(desk: Desk, repeated: str, asked: str) -> None:
+    """Every item against itself; the command says the same."""
     compared = desk.call("GET", "/v1/comparisons", params={"experiments": [repeated, asked], "evaluator": "same"})
     told = json.dumps(compared)
     assert f'"n": {DIALOGUES}' in told, told[:2000]
     said = desk.command("experiments", "compare", repeated, asked, "--url", desk.live.url, "--key", LIVE_KEY, "--json")
     assert json.loads(said)["experiments"] == compared["experiments"]
+
+
+def test_from_real_dialogues_to_a_receipt(desk: Desk, tmp_path: Path) -> None:
+    desk.plant()
+    assert len(desk.needles) == DIALOGUES
+    dataset = make_dataset(desk)
+    repeated, asked, waited = run_experiments(desk, dataset)
+    check_filters(desk, repeated, asked, waited)
+    check_comparison(desk, repeated, asked)
 
     # One person asks to be forgotten: traces, items and results of all three experiments.
     mine = {trace_id for trace_id, person in desk.people.items() if person == PERSON}
