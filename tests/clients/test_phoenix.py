@@ -93,7 +93,7 @@ READ = {
     },
     "sessions": {
         "listed": ["shop-session-0", "shop-session-1"],
-        "got": [2, 28],
+        "got": [2, 14],
         "turns": [["question 0", "answer 0"], ["question 1", "answer 1"]],
         "frame": 2,
         "left": ["shop-session-1"],

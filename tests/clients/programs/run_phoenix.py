@@ -289,7 +289,7 @@ else:
         "async": asyncio.run(asked_together()),
         "helpers": helper_calls(),
         "traces": trace_calls(),
+        "deleting_one_span": status_of(client.spans.delete, span_identifier=CALLS[1]),
         "sessions": session_calls(),
     }
-    seen["deleting_one_span"] = status_of(client.spans.delete, span_identifier=CALLS[2])
 print(json.dumps(seen))
