@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
+from functools import cache
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -75,7 +77,19 @@ def build_routes(services: Services) -> FastAPI:
             Exception: _on_error,
         },
     )
+    every = _every_route()
+    # Copies: the gate is put into each. What they are made of is worked out once in a process.
+    app.router.routes.extend(map(copy, every.router.routes))
+    for name in every.state:
+        app.state[name] = every.state[name]
     app.state.services = services
+    return app
+
+
+@cache
+def _every_route() -> FastAPI:
+    """An app that has the routes and what is told about them, and serves nobody."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     # Ingest first: routes are tried in order, and these are called most.
     add_otlp_routes(app)
     add_respan_routes(app)

@@ -50,7 +50,9 @@ def add_rest_routes(app: FastAPI, routes: Sequence[RestRoute]) -> None:
     for route in routes:
         for spelling in spellings(route.path, *route.aliases):
             for method in route.methods:
-                described = route.is_described and spelling == route.path and method == route.methods[0]
+                if not route.is_described or spelling != route.path or method != route.methods[0]:
+                    app.router.routes.append(_plain(spelling, route.endpoint, method))
+                    continue
                 app.add_api_route(
                     spelling,
                     route.endpoint,
@@ -58,7 +60,6 @@ def add_rest_routes(app: FastAPI, routes: Sequence[RestRoute]) -> None:
                     tags=[route.tag],
                     response_class=Response,
                     response_model=None,
-                    include_in_schema=described,
                     operation_id=route.endpoint.__name__,
                     openapi_extra=route.openapi or None,
                 )
@@ -86,8 +87,14 @@ def _told(app: FastAPI) -> dict[tuple[str, str], dict[str, Any]]:
 
 def add_plain_routes(app: FastAPI, method: str, paths: Sequence[str], endpoint: Endpoint) -> None:
     """Register a plain Starlette endpoint, past FastAPI's layers: for ingest, where they would cost."""
-    for spelling in spellings(*paths):
-        app.router.routes.append(PlainRoute(spelling, endpoint, methods=[method]))
+    app.router.routes.extend(_plain(spelling, endpoint, method) for spelling in spellings(*paths))
+
+
+def _plain(path: str, endpoint: Endpoint, method: str) -> PlainRoute:
+    """What is not described needs nothing of FastAPI, whose routes take a millisecond each to make."""
+    route = PlainRoute(path, endpoint, methods=[method])
+    route.methods = {method}  # without the HEAD that Starlette adds to GET: methods.HeadAsGet sees to that
+    return route
 
 
 def spellings(*paths: str) -> list[str]:

@@ -19,6 +19,7 @@ from clearspan.store.sqlite.deleting import SqliteDeletionStore
 from clearspan.store.sqlite.open import DATABASE, SqliteStore
 from clearspan.store.sqlite.process import Options, Service, portable
 from clearspan.store.sqlite.reader import SqliteReader
+from clearspan.testing.empty import lay_traces
 
 
 class LocalWriter:
@@ -86,6 +87,7 @@ def open_local_store(
     """As `store.sqlite.open_store`, for tests: starts in milliseconds, and faults raise in the caller's process."""
     data.mkdir(parents=True, exist_ok=True)
     path = data / DATABASE
+    lay_traces(path)
     writer = LocalWriter(Options(path, tombstone_secret, 2000, 16 * 2**20, 16, reserve_bytes, disk_free_min_bytes))
     reader = SqliteReader(lambda: open_reader(path))
     return SqliteStore(reader, writer, SqliteDeletionStore(path, reader, writer, tombstone_secret), DirectoryLock(data))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from clearspan.model.clock import datetime_from_ns
 from clearspan.settings import Settings
 from clearspan.store.memory import MemoryStore
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 from clearspan.testing.local_store import open_local_store
 
 SECOND_NS = 1_000_000_000
@@ -98,6 +99,7 @@ def open_wire(stack: ExitStack, data: Path, store: str, **settings: Any) -> Wire
     """An app over a store, "memory" or "sqlite", that ends with the stack."""
     clock, ids = FixedClock(), CountingIds()
     data.mkdir(parents=True, exist_ok=True)
+    lay_catalog(data)
     catalog = stack.enter_context(Catalog.open(data, clock=clock, ids=ids))
     catalog.ensure_owner_key(OWNER_KEY)
     if store == "memory":
