@@ -10,14 +10,14 @@ import pytest
 
 from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.errors import Conflict, NotFound
-from clearspan.model.span import TraceBatch
+from clearspan.model.span import Attachment, TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition
 from clearspan.query.fields import METADATA
 from clearspan.query.operators import Operator
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
-from clearspan.store.annotations import AnnotationQuery, AnnotationWrite
-from clearspan.store.port import HoldRow
+from clearspan.store.annotations import AnnotationQuery, AnnotationRow, AnnotationWrite
+from clearspan.store.port import HoldRow, WriteOutcome
 from clearspan.testing.build import T0_NS, make_annotation, make_batch, make_span, with_metadata
 from clearspan.testing.stores import Stores, visible
 
@@ -142,8 +142,8 @@ def test_what_was_said_of_it_goes_along(stores: Stores) -> None:
 
     assert said(A) == {"good", "fine", "calm s1", "calm s2"}
     move(stores, [IDS[0], IDS[1]], B)
-    assert said(B) == {"good", "fine", "early"}
-    assert said(A) == {"calm s2"}  # that session has a trace here; the other one's waits
+    assert said(B) == {"good", "fine", "early", "calm s1"}
+    assert said(A) == {"calm s2"}  # that session has a trace here; the other one left with its last
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -200,3 +200,111 @@ def test_a_span_deleted_before_the_move_stays_deleted_after_it(stores: Stores) -
     found = stores.reader.get_trace(Scope((B,)), IDS[0])
     assert found is not None
     assert [each.span.span_id for each in found.spans] == [f"{IDS[0][-4:]}.{n}" for n in (0, 2)]
+
+
+def test_words_about_a_session_are_deleted_with_its_traces_wherever_those_went(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0], session="s1"), batch(IDS[1], session="s1")], received_ns=T0_NS)
+    say(stores, [make_annotation("calm", target=AnnotationTarget.SESSION, session_id="s1")], A)
+    move(stores, [IDS[0]], B)
+    assert [row.project_id for row in told(stores)] == [A]
+    move(stores, [IDS[1]], B)
+    assert [row.project_id for row in told(stores)] == [B]
+    manifest = stores.deletions.plan_ids(Scope((B,)), list(IDS[:2]), Window())
+    stores.deletions.hide("del_1", Scope((B,)), None, Window(), manifest, b"{}")
+    counts, _ = stores.deletions.purge_batch("del_1", 0, rows_max=1_000)
+    assert counts["annotation"] == 1
+    assert stores.annotations.annotation_figures().waiting == 0
+
+
+def told(stores: Stores) -> list[AnnotationRow]:
+    return stores.annotations.list_annotations(EVERYWHERE, AnnotationQuery(), limit=10)
+
+
+def test_late_words_follow_and_meet_the_tombstones_of_every_project_it_was_in(stores: Stores) -> None:
+    gone, there, late = (f"{IDS[0][-4:]}.{n}" for n in (1, 0, 2))
+    stores.writer.write([batch(IDS[0]), batch(IDS[0], number=1), batch(IDS[1])], received_ns=T0_NS)
+    manifest = stores.deletions.plan_spans(Scope((A,)), [gone])
+    stores.deletions.hide("del_1", Scope((A,)), None, Window(), manifest, b"{}")
+    stores.deletions.purge_batch("del_1", 0, rows_max=100)
+    early = make_annotation("early", number=9, trace_id=IDS[0], span_id=late)
+    nameless = make_annotation("nameless", number=8, trace_id=None, span_id=late)
+    say(stores, [early, nameless], A)  # wait there for the span
+    move(stores, [IDS[0], IDS[1]], B)
+    for number, project_id in enumerate((A, B)):
+        words = [make_annotation(f"n{number}", number=number, trace_id=IDS[0], span_id=each) for each in (gone, there)]
+        outcomes = stores.annotating.put_annotations(
+            [AnnotationWrite((project_id,), each) for each in words], received_ns=T0_NS
+        )
+        assert [(each.deletion_id, each.project_id) for each in outcomes] == [("del_1", None), (None, B)]
+    assert {row.annotation.name for row in told(stores)} == {"n0", "n1"}
+    stores.writer.write([batch(IDS[0], number=2)], received_ns=T0_NS)
+    assert {row.annotation.name for row in told(stores)} == {"n0", "n1", "early", "nameless"}
+    manifest = stores.deletions.plan_ids(Scope((B,)), [IDS[1]], Window())
+    stores.deletions.hide("del_2", Scope((B,)), None, Window(), manifest, b"{}")
+    stores.deletions.purge_batch("del_2", 0, rows_max=100)
+    word = make_annotation("late", number=20, target=AnnotationTarget.TRACE, trace_id=IDS[1])
+    [outcome] = stores.annotating.put_annotations([AnnotationWrite((A,), word)], received_ns=T0_NS)
+    assert outcome.deletion_id == "del_2"
+
+
+def test_files_follow_their_runs(stores: Stores) -> None:
+    root, early, gone = (f"{n:032x}" for n in (70, 71, 72))
+    files = {each: Attachment(each, "f", "text/plain", each.encode()) for each in (root, early, gone)}
+
+    def send(span_id: str, project_id: int = A) -> WriteOutcome:
+        homeless = TraceBatch(project_id, "", (), (), {}, b"", attachments=(files[span_id],))
+        return stores.writer.write([homeless], received_ns=T0_NS)[0]
+
+    stores.writer.write([make_batch(root, [make_span(root)]), make_batch(gone, [make_span(gone)])], received_ns=T0_NS)
+    assert send(early).stored == 1  # waits for its run
+    move(stores, [root, gone], B)
+    manifest = stores.deletions.plan_ids(Scope((B,)), [gone], Window())
+    stores.deletions.hide("del_1", Scope((B,)), None, Window(), manifest, b"{}")
+    stores.deletions.purge_batch("del_1", 0, rows_max=100)
+    assert (send(root).stored, send(gone).deletion_id) == (1, "del_1")
+    stores.writer.write([make_batch(root, [make_span(early, parent=root)])], received_ns=T0_NS)
+    for span_id in (root, early):
+        found = stores.spans.read_attachment(Scope((B,)), root, span_id, "f")
+        assert found is not None
+        assert b"".join(found[1]) == span_id.encode()
+
+
+def test_no_move_lets_in_what_the_destination_deleted(stores: Stores) -> None:
+    stores.writer.write([batch(IDS[0], project_id=B), batch(IDS[0], project_id=C)], received_ns=T0_NS)
+    stores.writer.write([batch(IDS[1]), batch(IDS[1], project_id=C)], received_ns=T0_NS)
+    manifest = stores.deletions.plan_spans(Scope((B,)), [f"{IDS[0][-4:]}.0"])  # the only span of its trace
+    stores.deletions.hide("del_1", Scope((B,)), None, Window(), manifest, b"{}")
+    with pytest.raises(Conflict) as told_of_span:
+        move(stores, [IDS[0]], B, scope=Scope((C,)))
+    assert told_of_span.value.code == "taken"
+    move(stores, [IDS[1]], B, scope=Scope((A,)))
+    with pytest.raises(Conflict) as told_of_moved:  # late data of the one that left A would come to it
+        move(stores, [IDS[1]], A, scope=Scope((C,)))
+    assert told_of_moved.value.code == "taken"
+    move(stores, [IDS[1]], A, scope=Scope((B,)))
+    assert where(stores) == {(IDS[0], C), (IDS[1], A), (IDS[1], C)}
+
+
+@pytest.mark.parametrize("kind", ["trace", "span", "annotation"])
+def test_nothing_moves_that_a_deletion_waits_for(stores: Stores, kind: str) -> None:
+    stores.writer.write([batch(IDS[0]), batch(IDS[0], number=1), batch(IDS[1])], received_ns=T0_NS)
+    say(stores, [make_annotation("good", target=AnnotationTarget.TRACE, trace_id=IDS[0])], A)
+    stores.deletions.add_hold(HoldRow("hold_1", 1, Scope((A,)), None, (IDS[0],), Window(), "why", T0_NS, "key_1"))
+    here, query = Scope((A,)), AnnotationQuery(names=("good",))
+    if kind == "annotation":
+        lines = stores.deletions.plan_annotations(here, query, limit=10)
+        stores.deletions.hide_annotations("del_1", here, query, lines, b"{}")
+    else:
+        manifest = (
+            stores.deletions.plan_ids(here, [IDS[0]], Window())
+            if kind == "trace"
+            else stores.deletions.plan_spans(here, [f"{IDS[0][-4:]}.1"])
+        )
+        stores.deletions.hide("del_1", here, None, Window(), manifest, b"{}")
+    stores.deletions.release_hold("hold_1", 9)
+    with pytest.raises(Conflict) as told_why:
+        move(stores, [IDS[0]], B)
+    assert told_why.value.code == "being_deleted"
+    assert move(stores, [IDS[1]], B) == 1
+    stores.deletions.cancel("del_1")
+    assert move(stores, [IDS[0]], B) == 1

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from clearspan.ingest.pricing import PriceBook
 from clearspan.model.annotation import Annotation
-from clearspan.model.span import TraceBatch
+from clearspan.model.span import Attachment, TraceBatch
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.evaluate import order_key
@@ -63,7 +63,7 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
         deletion_id = self._tombstones.get(tombstone_key(self._secret, batch.project_id, batch.trace_id))
         if deletion_id is not None:
             self._deletions[deletion_id].late_refused += size
-            self._waiting.take(batch.project_id, [span.span_id for span in batch.spans])
+            self._take_waiting(batch, [span.span_id for span in batch.spans])
             return WriteOutcome(0, 0, size, deletion_id)
         batch, refused, refused_by = self._refuse_spans(batch)
         size -= refused
@@ -72,7 +72,7 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
         if old is None:
             old = Trace(self._next_pk, batch.project_id, batch.trace_id, received_ns)
         new, stored = merged(old, batch, self._prices)
-        waited = self._waiting.take(batch.project_id, new.spans)
+        waited = self._take_waiting(batch, new.spans)
         if new.spans or new.logs:
             new, kept = with_attachments(new, batch.attachments)
             new, _ = with_attachments(new, waited)
@@ -100,9 +100,14 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
         }
         for span_id, deletion_id in found.items():
             self._deletions[deletion_id].late_refused += parts[span_id]
-        self._waiting.take(batch.project_id, found)
+        self._take_waiting(batch, found)
         left = without_spans(batch, found) if found else batch
         return left, size_of(batch) - size_of(left), next(iter(found.values()), None)
+
+    def _take_waiting(self, batch: TraceBatch, span_ids: Iterable[str]) -> list[Attachment]:
+        """What waits for runs of the batch's trace, in whichever of its projects; it waits no more."""
+        homes = self.homes_of(batch.project_id, batch.trace_id)
+        return [each for home in homes for each in self._waiting.take(home, span_ids)]
 
     def _write_homeless(self, batch: TraceBatch, received_ns: int) -> WriteOutcome:
         """Attachments of runs whose trace the sender did not name."""
@@ -112,10 +117,12 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
             homes = [
                 trace
                 for trace in self._traces.values()
-                if trace.project_id == batch.project_id and each.span_id in trace.spans
+                if each.span_id in trace.spans and batch.project_id in self.homes_of(trace.project_id, trace.trace_id)
             ]
-            trace_id = max(homes, key=lambda trace: trace.trace_pk).trace_id if homes else each.span_id
-            by = self._tombstones.get(tombstone_key(self._secret, batch.project_id, trace_id))
+            newest = max(homes, key=lambda t: (t.project_id == batch.project_id, t.trace_pk)) if homes else None
+            trace_id = each.span_id if newest is None else newest.trace_id
+            project_id = self.home_of(batch.project_id, trace_id)
+            by = self._tombstones.get(tombstone_key(self._secret, project_id, trace_id))
             if by is None and not homes:
                 stored += self._waiting.add(batch.project_id, [each], received_ns)
                 continue

@@ -58,6 +58,10 @@ class MemoryAnnotations:
         self._rows: dict[int, _Row] = {}
         self._next_no = 1
         self._expired = 0
+        self.home_of: Callable[[int, str], int] = lambda project_id, _: project_id
+        """(project, trace id) → the project that data of the trace belongs to which was sent there."""
+        self.homes_of: Callable[[int, str], Sequence[int]] = lambda project_id, _: [project_id]
+        """(project, trace id) → the project that a trace is in, and those that it was in before."""
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -71,6 +75,7 @@ class MemoryAnnotations:
         Returns:
             Each outcome, with the deletion that refused it.
         """
+        writes = [self._followed(write) for write in writes]
         places = [self._place(write, received_ns, refuse) for write in writes]
         void = any(
             write.must_exist and (isinstance(place, str) or place.waits_ns is not None)
@@ -89,6 +94,14 @@ class MemoryAnnotations:
                 outcomes.append((AnnotationOutcome(stored, place.project_id, place.waits_ns is not None), None))
         return outcomes
 
+    def _followed(self, write: AnnotationWrite) -> AnnotationWrite:
+        """The write in the projects that data of its trace belongs to by now."""
+        trace_id = write.annotation.trace_id
+        if trace_id is None:
+            return write
+        homes = [self.home_of(project_id, trace_id) for project_id in write.project_ids]
+        return write._replace(project_ids=tuple(dict.fromkeys(homes)))
+
     def _place(self, write: AnnotationWrite, received_ns: int, refuse: Callable[[int, str], str | None]) -> _Row | str:
         """Where it belongs now, or the deletion that refuses it."""
         a, projects = write.annotation, write.project_ids
@@ -105,15 +118,17 @@ class MemoryAnnotations:
             return waiting
         halves, refused = [], []
         for project_id in projects:
+            name = render_name(a.trace_id, a.span_id or "")
+            names = [(project_id, a.trace_id), *((home, name) for home in self.homes_of(project_id, a.trace_id))]
+            refused_by = [by for each in names if (by := refuse(*each)) is not None]
             for trace in self._traces_of(project_id, trace_id=a.trace_id):
                 if trace.trace_pk in self._hidden:
                     refused.append(self._hidden[trace.trace_pk])
                 elif a.target is _T.TRACE or a.span_id in trace.spans:
                     return _Row(0, project_id, a, trace.trace_pk)
-                elif refuse(project_id, render_name(a.trace_id, a.span_id or "")) is None:
+                elif not refused_by:
                     halves.append(_Row(0, project_id, a, trace.trace_pk, received_ns, projects))
-            names = [a.trace_id, render_name(a.trace_id, a.span_id or "")]
-            refused += [by for name in names if (by := refuse(project_id, name)) is not None]
+            refused += refused_by
         if halves:
             return halves[0]
         return refused[0] if refused else waiting
@@ -155,19 +170,24 @@ class MemoryAnnotations:
                 for row in self._of_session(old.project_id, session_id):
                     if row.waits_ns is None:
                         self._rows[row.row_no] = row._replace(waits_ns=now_ns, waits_in=(old.project_id,))
+        homes = set(self.homes_of(trace.project_id, trace.trace_id))
         for row_no in list(self._rows):
             waiting = self._rows.get(row_no)  # gone if one before it had its key
             if (
                 waiting is not None
                 and row_no not in self.hidden_by
                 and waiting.waits_ns is not None
-                and trace.project_id in waiting.waits_in
+                and not homes.isdisjoint(waiting.waits_in)
             ):
                 self._attach(waiting, trace)
 
     def hides_of(self, trace_pk: int) -> bool:
         """Whether a deletion has hidden one of the trace's annotations by itself."""
         return any(row_no in self.hidden_by for row_no, row in self._rows.items() if row.trace_pk == trace_pk)
+
+    def row_is_of(self, row_no: int, trace_pk: int) -> bool:
+        """Whether a row is there and is about that trace."""
+        return row_no in self._rows and self._rows[row_no].trace_pk == trace_pk
 
     def moved(self, old: Trace, new: Trace, now_ns: int) -> None:
         """A trace went to another project: what was said of it goes along; of two that say the same the later stays."""

@@ -9,7 +9,7 @@ from clearspan.model.errors import Conflict, NotFound
 from clearspan.model.trace import Scope, Window
 from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace
-from clearspan.store.span_deletion import parse_name
+from clearspan.store.span_deletion import parse_name, render_name
 from clearspan.store.tombstone import tombstone_key
 
 
@@ -20,6 +20,7 @@ class TransferringMemory(DeletingMemory):
         super().__init__(tombstone_secret)
         self._moved: dict[tuple[int, str], int] = {}  # (old project, trace_id) → new project
         self._moved_from: dict[tuple[int, str], set[int]] = {}  # (project, trace_id) → those it was in before
+        self._annotations.home_of, self._annotations.homes_of = self.home_of, self.homes_of
 
     def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
         with self._lock:
@@ -49,13 +50,31 @@ class TransferringMemory(DeletingMemory):
         if self._is_held(trace.trace_pk):
             raise Conflict("A hold keeps one of the traces in its project.", code="held")
         parts = (each for project_id, each in self._pk_of if project_id == trace.project_id)
-        if self._annotations.hides_of(trace.trace_pk) or any(
-            (name := parse_name(each)) is not None and name.trace_id == trace.trace_id for each in parts
+        waiting = [each for each in self._deletions.values() if each.is_waiting]
+        listed = {line[:2] for each in waiting for line in each.manifest}
+        listed_parts = (line.trace_id for each in waiting for line in each.manifest if line[1] == trace.project_id)
+        said = {line.row_no for each in waiting for line in each.annotations or ()}
+        if (
+            self._annotations.hides_of(trace.trace_pk)
+            or (trace.trace_pk, trace.project_id) in listed
+            or any(self._is_part(each, trace) for each in (*parts, *listed_parts))
+            or any(self._annotations.row_is_of(row_no, trace.trace_pk) for row_no in said)
         ):
             raise Conflict("A part of one of the traces is being deleted: try again later.", code="being_deleted")
-        key = tombstone_key(self._secret, to_project_id, trace.trace_id)
-        if (to_project_id, trace.trace_id) in self._pk_of or key in self._tombstones:
+        if self._is_taken(trace, to_project_id):
             raise Conflict("The destination has or has deleted a trace with one of these ids.", code="taken")
+
+    def _is_part(self, name: str, trace: Trace) -> bool:
+        parsed = parse_name(name)
+        return parsed is not None and parsed.trace_id == trace.trace_id
+
+    def _is_taken(self, trace: Trace, to_project_id: int) -> bool:
+        names = [trace.trace_id, *(render_name(trace.trace_id, span_id) for span_id in trace.spans)]
+        return (
+            (to_project_id, trace.trace_id) in self._pk_of
+            or self.home_of(to_project_id, trace.trace_id) not in (to_project_id, trace.project_id)
+            or any(tombstone_key(self._secret, to_project_id, name) in self._tombstones for name in names)
+        )
 
     def _move(self, trace: Trace, to_project_id: int, moved_ns: int) -> None:
         new = replace(trace, project_id=to_project_id)

@@ -12,12 +12,13 @@ TRANSFER_MAX: Final = 1_000
 
 
 class TransferStore(Protocol):
-    """Moves traces. What was sent to the old project and comes late goes to the new one, without end."""
+    """Moves traces. What is sent to the old project and comes late goes to the new one, without end: spans, logs, files
+    and annotations, those that waited in the old project included."""
 
     def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
         """Move traces with all that belongs to them, annotations included, in one durable transaction: all or none.
 
-        What was said of a session that no trace of the old project is part of any more waits there.
+        What was said of a session goes with the last trace of the old project that is part of it.
         Args:
             scope: where they are looked for.
             trace_ids: at most TRANSFER_MAX, in normal form; a repeat counts once.
@@ -27,7 +28,8 @@ class TransferStore(Protocol):
         Raises:
             NotFound: at least one is not there for this scope.
             Conflict: `several_projects`: they lie in more than one project; `held`: a hold keeps one, which must not
-                get out of the hold's reach; `being_deleted`: an annotation or a span of one is hidden by a deletion;
-                `taken`: the new project has, or has deleted, a trace of one of these ids.
+                get out of the hold's reach; `being_deleted`: an annotation or a span of one is hidden by a deletion,
+                or one that waits for a hold's release lists something of it; `taken`: the new project has a trace of
+                one of these ids, has deleted it or a span that it has, or has let it move on to a third project.
         """
         ...

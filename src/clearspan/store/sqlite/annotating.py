@@ -6,7 +6,7 @@ trace_pk of its trace, and what a deletion does by trace_pk reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -26,7 +26,7 @@ from clearspan.store.annotations import (
     AnnotationWrite,
 )
 from clearspan.store.span_deletion import render_name
-from clearspan.store.sqlite import annotation_listing
+from clearspan.store.sqlite import annotation_listing, moves
 from clearspan.store.sqlite.annotation_rows import ANNOTATION_COLUMNS, annotation_of, key_of, retire_keys
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.span_finding import places_by_own_id
@@ -73,6 +73,8 @@ def put(
     Returns:
         Outcomes, and the traces whose annotations changed.
     """
+    if moves.any_moved(conn):
+        writes = [_followed(conn, secret, write) for write in writes]
     places = [_place(conn, secret, write) for write in writes]
     is_void = any(
         write.must_exist and (place.waits or place.deletion_no is not None)
@@ -94,6 +96,15 @@ def put(
             outcomes.append(AnnotationOutcome(stored, place.project_id, is_waiting=place.waits))
             touched |= {place.trace_pk} - {None}  # type: ignore[arg-type]
     return outcomes, touched
+
+
+def _followed(conn: apsw.Connection, secret: bytes, write: AnnotationWrite) -> AnnotationWrite:
+    """The write in the projects that data of its trace belongs to by now."""
+    trace_id = write.annotation.trace_id
+    if trace_id is None:
+        return write
+    homes = [moves.home_of(conn, secret, project_id, trace_id) for project_id in write.project_ids]
+    return write._replace(project_ids=tuple(dict.fromkeys(homes)))
 
 
 def _place(conn: apsw.Connection, secret: bytes, write: AnnotationWrite) -> _Place:
@@ -143,12 +154,14 @@ def _session_place(conn: apsw.Connection, projects: Sequence[int], session_id: s
 
 
 def _refusing(conn: apsw.Connection, secret: bytes, project_id: int, annotation: Annotation) -> int | None:
-    """The deletion that refuses an annotation: of its trace, or of its span by itself."""
+    """The deletion that refuses an annotation: of its trace, or of its span by itself, wherever the trace was then."""
     trace_id = annotation.trace_id or ""
     found = _tombstone(conn, secret, project_id, trace_id)
-    if found is None and annotation.span_id is not None:
-        found = _tombstone(conn, secret, project_id, render_name(trace_id, annotation.span_id))
-    return found
+    if found is not None or annotation.span_id is None:
+        return found
+    name = render_name(trace_id, annotation.span_id)
+    by_home = (_tombstone(conn, secret, home, name) for home in moves.homes_of(conn, secret, project_id, trace_id))
+    return next((each for each in by_home if each is not None), None)
 
 
 def _tombstone(conn: apsw.Connection, secret: bytes, project_id: int, trace_id: str) -> int | None:
@@ -192,24 +205,35 @@ def _store(
     return str(annotation_id)
 
 
-def attach(conn: apsw.Connection, written: Iterable[tuple[int, Iterable[str]]]) -> None:
+def only_there(project_id: int, _trace_id: str) -> Sequence[int]:
+    """What `attach` asks where nothing was ever moved."""
+    return (project_id,)
+
+
+def attach(
+    conn: apsw.Connection,
+    written: Iterable[tuple[int, Iterable[str]]],
+    homes: Callable[[int, str], Sequence[int]] = only_there,
+) -> None:
     """Give what waits to the traces that were just written. Cost: about 10 µs a trace if nothing waits for it.
 
     Args:
         written: (trace_pk, the ids of its spans that were written).
+        homes: (project, trace id) → the projects in which something may wait for a trace: see moves.homes_of.
     """
     for trace_pk, span_ids in written:
         found: Any = conn.execute(
             "SELECT project_id, trace_id, session_id FROM trace WHERE trace_pk = ?", (trace_pk,)
         ).fetchone()
         trace = _Stored(trace_pk, *found)
+        places = orjson.dumps(list(homes(trace.project_id, trace.trace_id))).decode()
         waiting = [
-            *conn.execute(f"{_WAITING} trace_id = ?2", (trace.project_id, trace.trace_id)),
+            *conn.execute(f"{_WAITING} trace_id = ?2", (places, trace.trace_id)),
             *conn.execute(
                 f"{_WAITING} trace_id IS NULL AND span_id IN (SELECT value FROM json_each(?2))",
-                (trace.project_id, orjson.dumps(list(span_ids)).decode()),
+                (places, orjson.dumps(list(span_ids)).decode()),
             ),
-            *conn.execute(f"{_WAITING} session_id = ?2", (trace.project_id, trace.session_id)),
+            *conn.execute(f"{_WAITING} session_id = ?2", (places, trace.session_id)),
         ]
         for (row_no,) in waiting:
             row: Any = conn.execute(
@@ -232,7 +256,7 @@ def attach(conn: apsw.Connection, written: Iterable[tuple[int, Iterable[str]]]) 
 
 _WAITING = (
     f"SELECT annotation_no FROM annotation a WHERE waits_ns IS NOT NULL AND NOT {HIDDEN_ANNOTATION} "
-    "AND ?1 IN (SELECT value FROM json_each(waits_in)) AND"
+    "AND EXISTS (SELECT 1 FROM json_each(waits_in) AS w WHERE w.value IN (SELECT value FROM json_each(?1))) AND"
 )
 
 

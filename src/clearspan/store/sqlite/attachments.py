@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import orjson
@@ -113,16 +113,24 @@ def _next_piece(conn: apsw.Connection, trace_pk: int) -> int:
     return 0 if newest is None else int(newest) - first + 1
 
 
-def home_of(conn: apsw.Connection, project_id: int, span_id: str) -> tuple[int, str] | None:
-    """(trace_pk, trace id) of the trace of a project that has that run, hidden or not; of several the newest."""
+class RunPlace(NamedTuple):
+    """A trace that has a run."""
+
+    trace_pk: int
+    project_id: int
+    trace_id: str
+
+
+def places_of(conn: apsw.Connection, span_id: str) -> list[RunPlace]:
+    """The traces that have that run, of any project, hidden or not; the newest first."""
     if not is_run_id(span_id):
-        return None
-    row: Any = conn.execute(
-        "SELECT t.trace_pk, t.trace_id FROM span s INDEXED BY span_by_id JOIN trace t USING (trace_pk) "
-        "WHERE s.span_id = ? AND length(s.span_id) <> 16 AND t.project_id = ? ORDER BY t.trace_pk DESC LIMIT 1",
-        (span_id, project_id),
-    ).fetchone()
-    return None if row is None else (row[0], row[1])
+        return []
+    found = conn.execute(
+        "SELECT t.trace_pk, t.project_id, t.trace_id FROM span s INDEXED BY span_by_id JOIN trace t USING (trace_pk) "
+        "WHERE s.span_id = ? AND length(s.span_id) <> 16 ORDER BY t.trace_pk DESC",
+        (span_id,),
+    )
+    return [RunPlace._make(row) for row in found]
 
 
 # -- waiting

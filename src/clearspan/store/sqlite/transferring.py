@@ -1,13 +1,13 @@
 """Moving traces between projects, inside a transaction of the writer's connection.
 
-A trace keeps its trace_pk, and with it its spans, blocks, files and text; only what names the project changes. A keyed
-hash of the trace under its old project says where it went: late data follows it, and if it is deleted there, meets the
-tombstone there. That hash tells nobody anything, so it needs no erasing.
+A trace keeps its trace_pk, and with it its spans, blocks, files and text; only what names the project changes. Late
+data follows it (moves.py), and if it is deleted there, meets the tombstone there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import apsw
@@ -15,20 +15,28 @@ import orjson
 
 from clearspan.model.errors import Conflict, NotFound
 from clearspan.model.trace import Scope
-from clearspan.store.sqlite import annotating, holds
+from clearspan.store.port import DeletionKind
+from clearspan.store.span_deletion import render_name
+from clearspan.store.sqlite import annotating, holds, moves
 from clearspan.store.sqlite.annotation_rows import retire_keys
-from clearspan.store.sqlite.deletion_rows import REFUSING, add_counts, count_keys
+from clearspan.store.sqlite.deletion_rows import REFUSING, WAITING, add_counts, count_keys
 from clearspan.store.sqlite.rows import context_of
 from clearspan.store.tombstone import tombstone_key
 
-_HOPS_MAX = 1_000
-"""Moves that late data follows. No chain has a circle: a trace that comes back ends the way that led out."""
 _HIDDEN_PARTS = (
     "SELECT EXISTS (SELECT 1 FROM annotation a JOIN hidden_annotation USING (annotation_no) WHERE a.trace_pk = ?1) "
     "OR EXISTS (SELECT 1 FROM trace "
     "WHERE project_id = ?2 AND trace_id BETWEEN ?3 || '/' AND ?3 || '/' || char(1114111))"
 )
 """An annotation that is being deleted, or a span: the latter is a hidden trace named after the trace and the span."""
+_LISTED = {
+    DeletionKind.TRACES: "SELECT EXISTS (SELECT 1 FROM manifest WHERE deletion_no = :no AND trace_pk = :pk)",
+    DeletionKind.SPANS: "SELECT EXISTS (SELECT 1 FROM manifest WHERE deletion_no = :no AND project_id = :project_id "
+    "AND trace_id BETWEEN :trace_id || '/' AND :trace_id || '/' || char(1114111))",
+    DeletionKind.ANNOTATIONS: "SELECT EXISTS (SELECT 1 FROM annotation a CROSS JOIN annotation_manifest m "
+    "ON m.deletion_no = :no AND m.annotation_no = a.annotation_no WHERE a.trace_pk = :pk)",
+}
+"""Whether a deletion that waits for a hold's release lists a trace, or a part of it."""
 
 
 class _Row(NamedTuple):
@@ -37,31 +45,6 @@ class _Row(NamedTuple):
     trace_id: str
     session_id: str | None
     start_ns: int
-
-
-def any_moved(conn: apsw.Connection) -> bool:
-    """Whether any trace was ever moved."""
-    return bool(conn.execute("SELECT EXISTS (SELECT 1 FROM moved)").get)
-
-
-def home_of(conn: apsw.Connection, secret: bytes, project_id: int, trace_id: str) -> int:
-    """The project that data of a trace belongs to which was sent to `project_id`. Cost: about 5 µs."""
-    for _ in range(_HOPS_MAX):
-        key = tombstone_key(secret, project_id, trace_id)
-        found = conn.execute("SELECT project_id FROM moved WHERE key = ?", (key,)).get
-        if found is None:
-            break
-        project_id = int(found)
-    return project_id
-
-
-def homes_of(conn: apsw.Connection, secret: bytes, project_id: int, trace_id: str) -> list[int]:
-    """The project that a trace is in, and those that it was in before. Cost: about 5 µs."""
-    key = tombstone_key(secret, project_id, trace_id)
-    return [
-        project_id,
-        *(number for (number,) in conn.execute("SELECT project_id FROM moved_from WHERE key = ?", (key,))),
-    ]
 
 
 def transfer(
@@ -85,7 +68,9 @@ def transfer(
     for project_id, session_id in {(row.project_id, row.session_id) for row in moving}:
         if session_id is not None:
             annotating.leave_session(conn, project_id, session_id, moved_ns)
-    annotating.attach(conn, [(pk, _span_ids(conn, pk)) for pk in pks])
+    # What waited in the old project follows as well, words of a session that went with its last trace among it.
+    homes = partial(moves.homes_of, conn, secret)
+    annotating.attach(conn, [(pk, _span_ids(conn, pk)) for pk in pks], homes)
     return set(pks), len(rows)
 
 
@@ -110,20 +95,43 @@ def _find(conn: apsw.Connection, scope: Scope, trace_ids: Sequence[str]) -> list
 def _check(conn: apsw.Connection, secret: bytes, rows: Sequence[_Row], to_project_id: int) -> None:
     if holds.kept(conn, holds.rows(conn), [row.trace_pk for row in rows]):
         raise Conflict("A hold keeps one of the traces in its project.", code="held")
+    waiting: list[Any] = conn.execute("SELECT deletion_no, kind FROM deletion WHERE phase = ?", (WAITING,)).fetchall()
     for row in rows:
-        if conn.execute(_HIDDEN_PARTS, (row.trace_pk, row.project_id, row.trace_id)).get:
+        named = {"pk": row.trace_pk, "project_id": row.project_id, "trace_id": row.trace_id}
+        if conn.execute(_HIDDEN_PARTS, (row.trace_pk, row.project_id, row.trace_id)).get or any(
+            conn.execute(_LISTED[DeletionKind(kind)], {**named, "no": number}).get for number, kind in waiting
+        ):
             raise Conflict("A part of one of the traces is being deleted: try again later.", code="being_deleted")
-        is_there = conn.execute(
-            "SELECT EXISTS (SELECT 1 FROM trace WHERE project_id = ? AND trace_id = ?)", (to_project_id, row.trace_id)
-        ).get
-        was_deleted = conn.execute(
+        if (state := _taken(conn, secret, row, to_project_id)) is not None:
+            raise Conflict(f"The destination {state} one of these ids.", code="taken")
+
+
+def _taken(conn: apsw.Connection, secret: bytes, row: _Row, to_project_id: int) -> str | None:
+    """Why the destination cannot take a trace, if it cannot."""
+    if conn.execute(
+        "SELECT EXISTS (SELECT 1 FROM trace WHERE project_id = ? AND trace_id = ?)", (to_project_id, row.trace_id)
+    ).get:
+        return "has a trace with"
+    if _refuses(conn, secret, to_project_id, row.trace_id):
+        return "has deleted a trace with"
+    if moves.home_of(conn, secret, to_project_id, row.trace_id) not in (to_project_id, row.project_id):
+        return "had a trace that moved on with"  # whose late data would come here
+    if any(
+        _refuses(conn, secret, to_project_id, render_name(row.trace_id, each)) for each in _span_ids(conn, row.trace_pk)
+    ):
+        return "has deleted a span of a trace with"
+    return None
+
+
+def _refuses(conn: apsw.Connection, secret: bytes, project_id: int, name: str) -> bool:
+    """Whether a project has deleted a trace, or a span, of that name. Cost: 4 µs."""
+    return bool(
+        conn.execute(
             "SELECT EXISTS (SELECT 1 FROM tombstone JOIN deletion d USING (deletion_no) "
             f"WHERE key = ? AND d.{REFUSING})",
-            (tombstone_key(secret, to_project_id, row.trace_id),),
+            (tombstone_key(secret, project_id, name),),
         ).get
-        if is_there or was_deleted:
-            state = "has" if is_there else "has deleted"
-            raise Conflict(f"The destination {state} a trace with one of these ids.", code="taken")
+    )
 
 
 def _move(conn: apsw.Connection, secret: bytes, row: _Row, to_project_id: int) -> None:
@@ -143,7 +151,7 @@ def _move(conn: apsw.Connection, secret: bytes, row: _Row, to_project_id: int) -
     old, new = (tombstone_key(secret, each, row.trace_id) for each in (row.project_id, to_project_id))
     conn.execute("DELETE FROM moved WHERE key = ?", (new,))
     conn.execute("INSERT INTO moved (key, project_id) VALUES (?, ?)", (old, to_project_id))
-    homes = homes_of(conn, secret, row.project_id, row.trace_id)
+    homes = moves.homes_of(conn, secret, row.project_id, row.trace_id)
     conn.execute("DELETE FROM moved_from WHERE key = ?", (old,))
     conn.executemany(
         "INSERT OR IGNORE INTO moved_from (key, project_id) VALUES (?, ?)",

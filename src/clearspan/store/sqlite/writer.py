@@ -19,7 +19,7 @@ from clearspan.model.errors import Overloaded
 from clearspan.model.span import LogRecord, Span, SpanContext, TraceBatch
 from clearspan.store.port import DeletionKind, WriteOutcome
 from clearspan.store.span_deletion import parts_by_span, render_name, size_of, without_spans
-from clearspan.store.sqlite import annotating, attachments, text_index, transferring
+from clearspan.store.sqlite import annotating, attachments, moves, text_index
 from clearspan.store.sqlite.deletion_rows import REFUSING
 from clearspan.store.sqlite.rows import (
     BLOCK_NO_MAX,
@@ -117,7 +117,7 @@ class Writer:
         self.span_tombstones_exist = bool(
             self._read_int(f"SELECT EXISTS (SELECT 1 FROM deletion WHERE kind = '{DeletionKind.SPANS}' AND {REFUSING})")
         )
-        self.moves_exist = transferring.any_moved(conn)
+        self.moves_exist = moves.any_moved(conn)
         self.annotations_wait = annotating.any_waiting(conn)
         """Whether annotations may wait for what is written."""
         self.attachments_wait = attachments.any_waiting(conn)
@@ -178,7 +178,13 @@ class Writer:
         """The project that a batch belongs to: its trace may have moved."""
         if not self.moves_exist:
             return batch.project_id
-        return transferring.home_of(self.conn, self._secret, batch.project_id, batch.trace_id)
+        return moves.home_of(self.conn, self._secret, batch.project_id, batch.trace_id)
+
+    def _homes(self, project_id: int, trace_id: str) -> list[int]:
+        """The project that a trace is in, and those that it was in before."""
+        if not self.moves_exist:
+            return [project_id]
+        return moves.homes_of(self.conn, self._secret, project_id, trace_id)
 
     def _refuse(self, project_id: int, trace_id: str, batches: Iterable[TraceBatch]) -> str | None:
         """The deletion whose tombstone refuses this trace, counting what it refused; None: not tombstoned."""
@@ -187,7 +193,8 @@ class Writer:
             return None
         if self.attachments_wait:
             ids = [span.span_id for batch in batches for span in batch.spans]
-            attachments.drop_waiting(self.conn, project_id, ids)
+            for home in self._homes(project_id, trace_id):
+                attachments.drop_waiting(self.conn, home, ids)
         self._count_refused(found[0], sum(map(size_of, batches)))
         return found[1]
 
@@ -199,9 +206,7 @@ class Writer:
         if not self.span_tombstones_exist:
             return batch, 0, None
         parts = parts_by_span(batch)
-        homes = [trace.project_id]
-        if self.moves_exist:
-            homes = transferring.homes_of(self.conn, self._secret, trace.project_id, trace.trace_id)
+        homes = self._homes(trace.project_id, trace.trace_id)
         found = {
             span_id: by
             for span_id in parts.keys() - trace.spans.keys()
@@ -213,7 +218,8 @@ class Writer:
         for span_id, (deletion_no, _) in found.items():
             self._count_refused(deletion_no, parts[span_id])
         if self.attachments_wait:
-            attachments.drop_waiting(self.conn, trace.project_id, found)
+            for project_id in homes:
+                attachments.drop_waiting(self.conn, project_id, found)
         left = without_spans(batch, found)
         return left, size_of(batch) - size_of(left), next(iter(found.values()))[1]
 
@@ -238,16 +244,29 @@ class Writer:
         stored = refused = 0
         refused_by: str | None = None
         for each in batch.attachments:
-            home = attachments.home_of(self.conn, batch.project_id, each.span_id)
-            trace_id = each.span_id if home is None else home[1]  # a root is named as its trace
-            if by := self._refuse(batch.project_id, trace_id, [batch._replace(attachments=(each,))]):
+            home = self._home_of_run(batch.project_id, each.span_id)
+            if home is None:  # a root is named as its trace
+                of_root = batch._replace(trace_id=each.span_id)
+                project_id, trace_id = self._home_of(of_root), each.span_id
+            else:
+                project_id, trace_id = home.project_id, home.trace_id
+            if by := self._refuse(project_id, trace_id, [batch._replace(attachments=(each,))]):
                 refused, refused_by = refused + 1, by
             elif home is None:
                 stored += attachments.wait(self.conn, batch.project_id, [each], received_ns)
                 self.attachments_wait = True
             else:
-                stored += attachments.put(self.conn, home[0], [each])
+                stored += attachments.put(self.conn, home.trace_pk, [each])
         return WriteOutcome(stored, len(batch.attachments) - stored - refused, refused, refused_by)
+
+    def _home_of_run(self, project_id: int, span_id: str) -> attachments.RunPlace | None:
+        """The trace that has a run and is in that project, or was when it was sent there; of several the newest."""
+        places = attachments.places_of(self.conn, span_id)
+        there = (each for each in places if each.project_id == project_id)
+        if self.moves_exist:
+            moved = (each for each in places if project_id in self._homes(each.project_id, each.trace_id))
+            return next(there, None) or next(moved, None)
+        return next(there, None)
 
     def _store_attachments(
         self,
@@ -269,7 +288,8 @@ class Writer:
             outcomes[at] = outcome._replace(stored=outcome.stored + stored, repeated=repeated)
         if self.attachments_wait:
             for trace in work:
-                attachments.claim(self.conn, trace.project_id, trace.trace_pk, trace.dirty_spans)
+                for home in self._homes(trace.project_id, trace.trace_id):
+                    attachments.claim(self.conn, home, trace.trace_pk, trace.dirty_spans)
             self.attachments_wait = attachments.any_waiting(self.conn)
 
     @contextmanager
@@ -373,7 +393,7 @@ class Writer:
         for project_id, session_id in left:
             self.annotations_wait |= annotating.leave_session(self.conn, project_id, session_id, now_ns)
         if self.annotations_wait:
-            annotating.attach(self.conn, [(trace.trace_pk, trace.dirty_spans) for trace in work])
+            annotating.attach(self.conn, [(trace.trace_pk, trace.dirty_spans) for trace in work], self._homes)
 
     def _drop_dead(self, trace: StoredTrace, live_contexts: set[int]) -> None:
         """Remove what no span or log of the trace refers to any more: superseded contents leave no copies."""
