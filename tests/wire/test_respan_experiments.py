@@ -254,6 +254,40 @@ def test_an_experiment_of_a_langsmith_client_is_one_here(wire: Wire, dataset: Da
     assert wire.get("/sessions").json() == [] or all(each["id"] != uuid_ for each in wire.get("/sessions").json())
 
 
+def test_a_langsmith_client_that_is_through_or_silent_has_completed(wire: Wire, dataset: Dataset) -> None:
+    reference = {"reference_dataset_id": str(uuid.UUID(dataset.uuid))}
+    made = [wire.post("/sessions", {"name": name, **reference}).json()["id"] for name in ("said", "silent", "empty")]
+    experiments = [wire.catalog.experiments.find(org_id(wire), each) for each in made]
+    assert experiments[0] is not None and experiments[1] is not None  # noqa: PT018
+    add_result(wire, experiments[0], 1)
+    add_result(wire, experiments[1], 2, ago_s=10)
+
+    def told() -> list[tuple[str, str | None]]:
+        listed = wire.post(f"{ALL}list/", {}).json()["results"]
+        by_id = {each["id"]: (each["status"], each["completed_at"]) for each in listed}
+        assert [by_id[each] for each in made] == [
+            (now["status"], now["completed_at"]) for now in (read(wire, each) for each in made)
+        ]
+        return [by_id[each] for each in made]
+
+    assert told() == [("running", None)] * 3
+    closing = {"extra": {"metadata": {"num_repetitions": 1, "dataset_version": None, "dataset_splits": ["base"]}}}
+    assert wire.send("PATCH", f"/sessions/{made[0]}", {"end_time": None, **closing}).json()["end_time"] is None
+    closed_at = iso(wire.clock.now_ns())
+    wire.clock.advance(3_000)
+    assert wire.send("PATCH", f"/sessions/{made[0]}", closing).status_code == 200
+    states = told()
+    assert [status for status, _ in states] == ["completed", "running", "running"]
+    assert states[0][1] is not None
+    assert states[0][1][:19] == closed_at[:19], "the first time stays"
+    wire.clock.advance(660)
+    filters = {"status": {"operator": "=", "value": ["running"]}}
+    assert [status for status, _ in told()] == ["completed"] * 3, "nothing came for an hour"
+    assert wire.post(f"{ALL}summary/", {"filters": filters}).json() == {"total_count": 0}
+    add_result(wire, experiments[1], 3, ago_s=5)
+    assert [status for status, _ in told()] == ["completed", "running", "completed"], "it goes on after all"
+
+
 def test_a_waiting_trace_takes_its_result_once(wire: Wire, dataset: Dataset) -> None:
     make_evaluator(wire, "accuracy")
     experiment_id = create(wire, body(dataset, workflow=WAIT))["id"]

@@ -22,6 +22,8 @@ from clearspan.model.errors import Conflict, InvalidInput, NotFound
 
 TEXT_CHARS_MAX = 255
 ERROR_CHARS_MAX = 1_000
+CLOSED_KEY = "closed_ns"
+"""Among a project's options: when the LangSmith client that runs an experiment said that it has asked every example."""
 _JSON = ("workflow", "evaluator_ids", "evaluator_workflow_ids", "tags")
 
 
@@ -83,7 +85,7 @@ class Experiment(NamedTuple):
     managed: bool  # False: a LangSmith client runs it, there is no definition
 
 
-_OF_PROJECT = ("uuid", "name", "description", "reference_dataset_id", "start_ns", "end_ns", "created_at_ns")
+_OF_PROJECT = ("uuid", "name", "description", "reference_dataset_id", "options", "start_ns", "end_ns", "created_at_ns")
 _OWN = tuple(column.name for column in experiment.c if column.name not in ("project_id", "org_id", "created_at_ns"))
 _EXPERIMENT = (
     select(
@@ -255,12 +257,15 @@ def _experiment(row: Any) -> Experiment:
         own |= {name: orjson.loads(own[name]) for name in _JSON} | {"status": ExperimentStatus(row.status)}
     else:
         own |= {name: getattr(default, name) for name in ExperimentDefinition._fields if name in own}
+        ended_ns = row.end_ns
+        if ended_ns is None and row.options is not None:
+            ended_ns = orjson.loads(row.options).get(CLOSED_KEY)
         own |= {name: list(own[name]) for name in _JSON} | {
             "public_id": row.uuid,
-            "status": ExperimentStatus.RUNNING if row.end_ns is None else ExperimentStatus.COMPLETED,
+            "status": ExperimentStatus.RUNNING if ended_ns is None else ExperimentStatus.COMPLETED,
             "version_ns": row.created_at_ns if row.start_ns is None else row.start_ns,
             "started_at_ns": row.created_at_ns if row.start_ns is None else row.start_ns,
-            "completed_at_ns": row.end_ns,
+            "completed_at_ns": ended_ns,
         }
     return Experiment(
         project_id=row.id,

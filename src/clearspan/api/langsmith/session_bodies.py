@@ -15,6 +15,7 @@ from clearspan.api.langsmith.session_views import TIERS
 from clearspan.catalog import Project, ProjectSettings
 from clearspan.model.errors import InvalidInput
 
+_CLOSING = ("dataset_version", "dataset_splits")
 _TYPES = ("PROJECT", "AGENT", "EXPERIMENT")
 
 
@@ -45,6 +46,16 @@ def read_settings(body: Json, known: Project | None = None) -> ProjectSettings:
         default_dataset_id=optional_uuid(body, "default_dataset_id"),
         trace_tier=_tier(body),
     )
+
+
+def closes_experiment(body: Json) -> bool:
+    """Whether a change of a session says that its experiment is over.
+
+    The last thing that `evaluate()` does is to add the dataset's version and splits to the session's metadata. It sends
+    no `end_time`.
+    """
+    metadata = (optional_object(body, "extra") or {}).get("metadata")
+    return isinstance(metadata, dict) and not metadata.keys().isdisjoint(_CLOSING)
 
 
 def _options(body: Json) -> Json:

@@ -22,13 +22,14 @@ from clearspan.api.langsmith.inputs import (
 )
 from clearspan.api.langsmith.paths import classic
 from clearspan.api.langsmith.replies import json_reply
-from clearspan.api.langsmith.session_bodies import read_name, read_settings
+from clearspan.api.langsmith.session_bodies import closes_experiment, read_name, read_settings
 from clearspan.api.langsmith.session_listing import SessionQuery, parse_session_query
 from clearspan.api.langsmith.session_removal import delete_session, delete_sessions
 from clearspan.api.langsmith.session_stats import session_stats
 from clearspan.api.langsmith.session_views import EXPERIMENT, find_session, may_touch, render_session, type_of
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal, Project
+from clearspan.catalog.experiments import CLOSED_KEY
 from clearspan.catalog.projects import check_writable
 from clearspan.model.errors import Conflict, InvalidInput, NotFound
 from clearspan.model.trace import Window
@@ -161,6 +162,9 @@ def change_session(services: Services, principal: Principal, uuid: str, body: Js
     name, settings = body.get("name"), read_settings(body, found)
     if name is not None:
         name = read_name(body)
+    if found.reference_dataset_id is not None and closes_experiment(body):
+        options = settings.options or found.options or {}
+        settings = settings._replace(options={CLOSED_KEY: services.clock.now_ns(), **options})  # the first time stays
     return services.catalog.update_project(principal.org_id, found.id, name=name, settings=settings)
 
 

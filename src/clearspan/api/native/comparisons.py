@@ -22,6 +22,7 @@ from clearspan.catalog.annotation_configs import Direction as Said
 from clearspan.catalog.experiments import Experiment
 from clearspan.experiments.comparison import Direction, ItemComparison, Verdict, compare
 from clearspan.experiments.pairing import RESULTS_MAX, normal_key, read_side
+from clearspan.experiments.quiet import settled
 from clearspan.experiments.results import Results, StoreReader
 from clearspan.model.errors import Conflict, InvalidInput, NotFound
 from clearspan.model.trace import Scope, Window
@@ -128,7 +129,7 @@ def _find(services: Services, principal: Principal, ids: tuple[str, ...]) -> lis
         )
         if experiment is None or not is_ours:
             raise NotFound("There is no such experiment.", code="experiment_not_found", fields=("experiments",))
-        found.append(experiment)
+        found.append(settled(cast(StoreReader, services.reader), experiment, services.clock.now_ns()))
     if len({each.project_id for each in found}) < len(found):
         raise InvalidInput("An experiment is given twice.", code="same_experiment", fields=("experiments",))
     if len({each.dataset_uuid for each in found}) > 1:

@@ -13,6 +13,7 @@ from clearspan.catalog.datasets import Dataset
 from clearspan.catalog.evaluators import Evaluator
 from clearspan.catalog.experiments import Experiment
 from clearspan.experiments.definitions import Known
+from clearspan.experiments.quiet import settled
 from clearspan.experiments.results import Results, StoreReader
 from clearspan.model.errors import NotFound
 from clearspan.model.trace import Scope
@@ -86,7 +87,7 @@ def find_experiment(services: Services, principal: Principal, experiment_id: str
     found = services.catalog.experiments.find(principal.org_id, experiment_id)
     if found is None or not may_touch(principal, found):
         raise NotFound("No experiment was found under that id.")
-    return found
+    return settled(cast(StoreReader, services.reader), found, services.clock.now_ns())
 
 
 def may_touch(principal: Principal, experiment: Experiment) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,8 +21,10 @@ from clearspan.api.respan.traces import json_response
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal
 from clearspan.experiments.definitions import Known, matches, sorted_by
+from clearspan.experiments.quiet import settled
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage
+from clearspan.store.sessions import SessionReader
 
 PAGE_SIZE_MAX: Final = 100
 DEFAULT_SORT: Final = "-created_at"
@@ -68,7 +70,8 @@ async def summarise_experiments(request: Request) -> Response:
 def _matching(services: Services, principal: Principal, where: Expr | None) -> list[Known]:
     beside = around(services, principal)
     listed = services.catalog.experiments.listed(principal.org_id)
-    known = [beside.known(each) for each in listed if may_touch(principal, each)]
+    reader, now_ns = cast(SessionReader, services.reader), services.clock.now_ns()
+    known = [beside.known(settled(reader, each, now_ns)) for each in listed if may_touch(principal, each)]
     return [each for each in known if matches(where, each)]
 
 
