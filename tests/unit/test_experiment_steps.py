@@ -13,6 +13,7 @@ from clearspan.catalog.evaluators import Evaluator
 from clearspan.experiments.item_documents import Item
 from clearspan.experiments.score_types import NotScored, ScoreValue, Subject
 from clearspan.experiments.steps import GONE, NO_OUTPUT, Passage, Tools, run_steps, score_all
+from clearspan.experiments.usage import Usage
 from clearspan.experiments.workflow import parse_workflow
 from clearspan.model.errors import ClearspanError
 from clearspan.testing.clock import FixedClock
@@ -90,8 +91,8 @@ def test_a_completion_is_asked_with_the_rendered_template() -> None:
     case = Case(("completion", {"model": "m", "template": "{{q}} {{input.q}} {{metadata.lang}}", "temperature": 0}))
     passage = case.run()
     assert case.llm.asked == [([{"role": "user", "content": "why why de"}], "m", {"temperature": 0})]
-    assert (passage.output, passage.prompt_tokens, passage.completion_tokens) == ("WHY WHY DE", 10, 4)
-    assert (passage.latency_s, passage.cost_usd) == (0.5, Decimal("0.001"))
+    assert passage.output == "WHY WHY DE"
+    assert passage.used == Usage(0.5, Decimal("0.001"), 10, 4, 14)
     run = passage.runs[0]
     assert (run.name, run.run_type, run.outputs) == ("completion", "llm", "WHY WHY DE")
     assert run.end_ns == run.start_ns + 500_000_000
@@ -121,7 +122,7 @@ def test_steps_follow_one_another_and_add_up() -> None:
     )
     passage = case.run()
     assert case.llm.asked[1][0][0]["content"] == [{"type": "text", "text": "again: WHY"}]
-    assert (passage.prompt_tokens, passage.latency_s, passage.cost_usd) == (20, 1.0, Decimal("0.002"))
+    assert passage.used == Usage(1.0, Decimal("0.002"), 20, 8, 28)
     assert passage.runs[0].name == "prompt"
     assert passage.runs[0].metadata["lc_hub_repo"] == "greet"
     assert passage.runs[0].metadata["lc_hub_commit_hash"] == "2"
@@ -199,5 +200,5 @@ def test_missing_is_not_zero() -> None:
     case.run()
     case.score("length")
     assert case.passage.scored[LENGTH.uuid] == (LENGTH, NotScored("no text"))
-    assert case.passage.latency_s is None, "nothing was called, so nothing took a time"
+    assert case.passage.used.latency_s is None, "nothing was called, so nothing took a time"
     assert case.passage.subject().total_tokens is None

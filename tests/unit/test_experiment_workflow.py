@@ -50,7 +50,7 @@ def test_every_type_is_read() -> None:
 
 def test_the_words_of_older_clients_are_understood() -> None:
     old = [step("custom", allow_submission=True, timeout_hours=24), step("evaluator", evaluator_slugs=["exact"])]
-    assert parse_workflow(old) == (Wait(), Evaluate(("exact",)))
+    assert parse_workflow(old) == (Wait(24), Evaluate(("exact",)))
     assert [each["type"] for each in normal_workflow(old)] == ["wait", "eval"]
     assert normal_workflow([{"type": "wait"}]) == [{"type": "wait", "config": {}}]
 
@@ -69,6 +69,9 @@ def test_the_words_of_older_clients_are_understood() -> None:
         ([step("duplicate", x=1)], "workflow[0].config.x"),
         ([step("custom", allow_submission=False)], "workflow[0].config.allow_submission"),
         ([step("wait", timeout_hours="1")], "workflow[0].config.timeout_hours"),
+        ([step("wait", timeout_hours=0)], "workflow[0].config.timeout_hours"),
+        ([step("wait", timeout_hours=10**400)], "workflow[0].config.timeout_hours"),
+        ([step("wait", timeout_hours=float("nan"))], "workflow[0].config.timeout_hours"),
         ([step("completion")], "workflow[0].config.model"),
         ([step("completion", model="  ")], "workflow[0].config.model"),
         ([step("completion", model="m", temprature=0)], "workflow[0].config.temprature"),

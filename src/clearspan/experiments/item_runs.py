@@ -36,7 +36,8 @@ from clearspan.experiments.result_states import StoreReader, Waiting
 from clearspan.experiments.score_types import NotScored, ScoreValue
 from clearspan.experiments.scoring import annotation_of
 from clearspan.experiments.steps import GONE, Passage, Scored, Tools, run_steps, score_all
-from clearspan.experiments.workflow import Step
+from clearspan.experiments.usage import stated_usage, usage_metadata_of
+from clearspan.experiments.workflow import Step, Wait
 from clearspan.faults import fault
 from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.pricing import PriceBook
@@ -134,11 +135,26 @@ class ItemRunner:
             NotFound: it was deleted meanwhile.
         """
         now_ns = self._parts.clock.now_ns()
-        step = StepRun(waiting.step, "wait", "chain", waiting.step_start_ns, now_ns, outputs=dict(given))
+        usage = usage_metadata_of(given.get("metrics") or {})
+        metadata = {"usage_metadata": usage} if usage else {}
+        step = StepRun(
+            waiting.step, "wait", "chain", waiting.step_start_ns, now_ns, outputs=dict(given), metadata=metadata
+        )
         outcomes = await self._submit(self._writer.given(waiting.result.trace_id, step, now_ns))
         if outcomes:
             raise NotFound
         fault("experiment.after_given")
+
+    async def time_out(self, waiting: Waiting) -> Outcome:
+        """End a result that nobody resumed in time, as one that failed: it can be retried."""
+        step = self._steps[waiting.step]
+        assert isinstance(step, Wait)
+        assert step.timeout_hours is not None, "only such a step runs out of time"
+        error = f"WaitTimedOut: nobody resumed this trace within {step.timeout_hours:g} hours"
+        now_ns = self._parts.clock.now_ns()
+        ending = Ending(end_ns=now_ns, outputs=None, error=error)
+        refused = await self._submit(self._writer.timed_out(waiting.result.trace_id, waiting.step, ending, now_ns))
+        return Outcome.DELETED if refused else Outcome.ERROR
 
     async def go_on(self, waiting: Waiting) -> Outcome:
         """Take an item on from the step at which it waited."""
@@ -156,10 +172,7 @@ class ItemRunner:
             has_output=True,
             scored=await self._scores_of(waiting.result.trace_id),
             at=waiting.step + 1,
-            latency_s=waiting.latency_s,
-            cost_usd=waiting.cost_usd,
-            prompt_tokens=waiting.prompt_tokens,
-            completion_tokens=waiting.completion_tokens,
+            used=waiting.used.plus(stated_usage(given.get("metrics"))),
         )
         known = dict(passage.scored)
         await run_steps(self._steps, passage, self._tools)

@@ -43,6 +43,8 @@ SUPERSEDED_KEY: Final = "experiment_superseded"
 NOT_SCORED_KEY: Final = "not_scored"
 NOT_SCORED_COUNT_KEY: Final = "not_scored_count"
 METRICS_KEY: Final = "metrics"
+WAIT_NAME: Final = "wait"
+"""Of the run of a step that waits."""
 FIRST_ATTEMPT: Final = 1
 REPETITION: Final = 1
 """The only one there is as yet; part of the id, so that more of them need no new ids."""
@@ -141,8 +143,14 @@ class ResultWriter:
         return batches
 
     def given(self, trace_id: str, step: StepRun, received_ns: int) -> list[TraceBatch]:
-        """What somebody gave to a step that waited."""
-        said = {"end_time": iso(step.end_ns), "outputs": as_object(step.outputs, "output")}
+        """What somebody gave to a step that waited, and what of time and money it took by what they say.
+
+        The figures are the step's own, so that they add up with those of calls before and after it: the figures of a
+        root count only where nothing below it has any.
+        """
+        said: dict[str, Any] = {"end_time": iso(step.end_ns), "outputs": as_object(step.outputs, "output")}
+        if step.metadata:
+            said["extra"] = {"metadata": dict(step.metadata)}
         return self._batches([_operation(True, trace_id, step_id(trace_id, step.number), said)], received_ns)
 
     def resumed(
@@ -153,11 +161,17 @@ class ResultWriter:
         operations = [_operation(True, trace_id, trace_id, said), *self._children(trace_id, start_ns, steps)]
         return self._batches(operations, received_ns)
 
+    def timed_out(self, trace_id: str, number: int, ending: Ending, received_ns: int) -> list[TraceBatch]:
+        """The end of a result that nobody resumed in time: the step that waited failed, and so did the result."""
+        said = {name: value for name, value in _ended(ending).items() if name in ("end_time", "error")}
+        runs = (trace_id, step_id(trace_id, number))
+        return self._batches([_operation(True, trace_id, run_id, said) for run_id in runs], received_ns)
+
     def _children(self, trace_id: str, start_ns: int, steps: Sequence[StepRun]) -> list[RunOperation]:
         out: list[RunOperation] = []
         for step in steps:
             is_call = step.run_type == "llm"
-            if not self._has_steps and not is_call and step.end_ns is not None and step.name != "wait":
+            if not self._has_steps and not is_call and step.end_ns is not None and step.name != WAIT_NAME:
                 continue
             run_id = step_id(trace_id, step.number)
             place = f"{dotted_segment(start_ns, trace_id)}.{dotted_segment(step.start_ns, run_id)}"

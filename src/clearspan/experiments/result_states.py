@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from decimal import Decimal
+from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -13,25 +12,30 @@ from clearspan.experiments.result_runs import (
     FIRST_ATTEMPT,
     NEWEST,
     NOT_SCORED,
+    WAIT_NAME,
     ResultId,
     step_id,
 )
-from clearspan.experiments.workflow import type_of
+from clearspan.experiments.usage import NO_USAGE, Usage, stated_usage, usage_of_calls
+from clearspan.experiments.workflow import timeout_hours, type_of
 from clearspan.ingest.payload import decode_record
 from clearspan.ingest.run_document import run_values
 from clearspan.ingest.run_promotion import KIND_OF_RUN_TYPE, REFERENCE_EXAMPLE_KEY
 from clearspan.model.ids import normalise_id
 from clearspan.model.span import Span
 from clearspan.model.trace import Scope, TraceSummary, Window
-from clearspan.model.usage import PICO_PER_USD
 from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import IS_ROOT, field_named
 from clearspan.query.operators import Operator
-from clearspan.store.port import TraceReader
+from clearspan.store.figures import FigureReader
+from clearspan.store.port import SpanDetail, TraceReader
 from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
 
 AT_ONCE: Final = 500
+HOUR_NS: Final = 3_600 * 10**9
 _ROOT: Final = Condition(IS_ROOT, Operator.EQUALS, (True,))
+_IS_WAIT: Final = Condition(field_named("span_name"), Operator.EQUALS, (WAIT_NAME,))
+_PENDING: Final = Condition(field_named("span_status"), Operator.EQUALS, ("pending",))
 _CALL: Final = KIND_OF_RUN_TYPE["llm"]
 _TRACE_ID: Final = field_named("trace_unique_id")
 
@@ -73,13 +77,10 @@ class Waiting(NamedTuple):
     step: int  # number of the step that waits
     step_start_ns: int
     given: Mapping[str, Any] | None = None  # `input`, `output`, `metrics` and `metadata`; None: it waits still
-    latency_s: float | None = None  # of the calls so far, as the next three
-    cost_usd: Decimal | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    used: Usage = NO_USAGE  # before that step: by calls, and while it waited at earlier ones
 
 
-class StoreReader(TraceReader, SpanReader, Protocol):
+class StoreReader(TraceReader, SpanReader, FigureReader, Protocol):
     """What the runner reads of the store."""
 
 
@@ -91,6 +92,11 @@ class ResultStates:
         self._scope = Scope((experiment.project_id,))
         self._project_uuid = experiment.uuid
         self._waits = [number for number, step in enumerate(experiment.workflow) if type_of(step) == "wait"]
+        self._waits_ns = {
+            number: round(hours * HOUR_NS)
+            for number in self._waits
+            if (hours := timeout_hours(experiment.workflow[number])) is not None
+        }
 
     def of_items(self, item_ids: Sequence[str], attempts: int) -> dict[str, ResultState]:
         """item → its newest attempt among the first so many; items without a result are left out."""
@@ -172,8 +178,32 @@ class ResultStates:
         number, last = waits[-1]
         waiting = Waiting(result, root.span.start_ns, number, last.span.start_ns)
         if last.span.status != "pending":
-            waiting = waiting._replace(given=run_values(decode_record(last.record).raw).get("outputs") or {})
-        return _with_usage(waiting, [each.span for each in detail.spans])
+            waiting = waiting._replace(given=_given_to(last))
+        used = usage_of_calls(each.span for each in detail.spans if each.span.kind == _CALL)
+        for _, earlier in waits[:-1]:
+            used = used.plus(stated_usage(_given_to(earlier).get("metrics")))
+        return waiting._replace(used=used)
+
+    def overdue(self, now_ns: int) -> list[str]:
+        """The traces that wait at a step whose `timeout_hours` are over. Cost: 40 µs for each that waits that long."""
+        if not self._waits_ns:
+            return []
+        where = Group("AND", (_IS_WAIT, _PENDING))
+        window = Window(None, now_ns - min(self._waits_ns.values()) + 1)
+        found: list[str] = []
+        after: SpanPosition | None = None
+        while True:
+            page = self._reader.list_spans(
+                self._scope, where, window, order=SpanOrder.ARRIVAL_ASC, after=after, limit=5_000, records=False
+            )
+            for row in page.rows:
+                trace_id, span = row.trace.summary.trace_id, row.detail.span
+                allowed = {step_id(trace_id, number): allowed_ns for number, allowed_ns in self._waits_ns.items()}
+                if span.span_id in allowed and span.start_ns + allowed[span.span_id] <= now_ns:
+                    found.append(trace_id)
+            after = page.after
+            if after is None:
+                return found
 
     def without_item(self, item_ids: Set[str]) -> list[str]:
         """The traces of results that the server made of items that are not among these. Cost: as `counts`."""
@@ -201,11 +231,11 @@ class ResultStates:
         return result if result.trace_id == summary.trace_id else None
 
     def counts(self) -> Counts:
-        """How many results there are. Cost: two walks over the results, some 40 µs each."""
-        stats = self._reader.span_stats(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
+        """How many results there are. Cost: some 3 µs each."""
+        by_status = self._reader.span_statuses(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
         not_scored = self._reader.count_traces(self._scope, Group("AND", (NEWEST, NOT_SCORED)), Window())
-        ended = stats.count - stats.pending_count - stats.error_count
-        return Counts(ended, stats.error_count, stats.pending_count, not_scored)
+        failed, waiting = by_status.get("error", 0), by_status.get("pending", 0)
+        return Counts(sum(by_status.values()) - failed - waiting, failed, waiting, not_scored)
 
 
 def _status(stored: str, is_given: bool) -> ResultStatus:
@@ -214,18 +244,6 @@ def _status(stored: str, is_given: bool) -> ResultStatus:
     return ResultStatus.ERROR if stored == "error" else ResultStatus.SUCCESS
 
 
-def _with_usage(waiting: Waiting, spans: Sequence[Span]) -> Waiting:
-    """With what the calls of models used so far; what nobody said stays unknown."""
-    calls = [span for span in spans if span.kind == _CALL]
-    cost_pico = _sum(span.cost_pico for span in calls)
-    return waiting._replace(
-        latency_s=sum(span.end_ns - span.start_ns for span in calls) / 1e9 if calls else None,
-        cost_usd=None if cost_pico is None else Decimal(cost_pico) / PICO_PER_USD,
-        prompt_tokens=_sum(span.prompt_tokens for span in calls),
-        completion_tokens=_sum(span.completion_tokens for span in calls),
-    )
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def _given_to(step: SpanDetail) -> dict[str, Any]:
+    """What somebody gave to a step that waited."""
+    return run_values(decode_record(step.record).raw).get("outputs") or {}

@@ -18,6 +18,7 @@ from clearspan.experiments.evaluator_config import Kind
 from clearspan.experiments.experiment_jobs import ExperimentJobs, read_cursor
 from clearspan.experiments.item_runs import Outcome, Parts
 from clearspan.experiments.llm import LlmClient
+from clearspan.experiments.overdue import OverdueTraces
 from clearspan.experiments.result_states import ResultStates, Waiting
 from clearspan.experiments.run import MISSING, TOTAL, ExperimentRun
 from clearspan.experiments.score_types import NotScored, ScoreValue, Subject
@@ -82,7 +83,8 @@ class Runner:
         self._provider = provider
         self._jobs = ExperimentJobs(parts.catalog, parts.clock, parts.ids)
         self._runs: dict[int, tuple[ExperimentRun, asyncio.Task[None]]] = {}
-        self._resuming: set[str] = set()
+        self._resuming: set[str] = set()  # traces: somebody resumes them, or their time is over
+        self.overdue = OverdueTraces(parts, self._end_waiting)
         self._outcomes: Counter[str] = Counter({str(each): 0 for each in Outcome})
         self._slots = asyncio.Semaphore(EXPERIMENTS_AT_ONCE)
         self._closing = asyncio.Event()
@@ -97,7 +99,6 @@ class Runner:
     async def start(self, experiment: Experiment) -> None:
         """Run an experiment, or go on with one that was cancelled or failed; nothing happens while it is being run."""
         _check_managed(experiment)
-        await self._parts.threads.run(self._jobs.open, experiment)
         await self._launch(experiment, sweeps=True)
 
     async def cancel(self, experiment: Experiment) -> None:
@@ -130,7 +131,6 @@ class Runner:
             raise Conflict("The experiment was cancelled: start it again.", code="experiment_cancelled")
         failed = (await self._parts.threads.run(self._states(experiment).counts)).failed
         if failed:
-            await self._parts.threads.run(self._jobs.open, experiment)
             await self._launch(experiment, sweeps=True, retries=True)
         return failed
 
@@ -164,7 +164,6 @@ class Runner:
             waiting = await self._waiting(experiment, trace_id)
             given = {"input": input, "output": output, "metrics": metrics, "metadata": metadata}
             given = {name: value for name, value in given.items() if name in ("input", "output") or value is not None}
-            await self._parts.threads.run(self._jobs.open, experiment)
             run = await self._launch(experiment, sweeps=False)
             task = run.add(_give_and_go_on(run, waiting, given), trace_id)
         except BaseException:
@@ -184,6 +183,24 @@ class Runner:
         if await self._parts.threads.run(self._parts.reader.get_trace, scope, trace_id) is None:
             raise NotFound
         raise Conflict("This trace does not wait.", code="trace_not_waiting")
+
+    async def _end_waiting(self, experiment: Experiment, trace_id: str) -> bool:
+        """End a trace whose time is over; False if it waits no more, or somebody is resuming it."""
+        find = self._parts.catalog.experiments.of_project
+        now = await self._parts.threads.run(find, experiment.project_id)
+        if now is None or now.status is not _S.RUNNING or trace_id in self._resuming:
+            return False
+        self._resuming.add(trace_id)
+        try:
+            waiting = await self._parts.threads.run(self._states(now).find_waiting, trace_id)
+            if waiting is None or waiting.given is not None:
+                return False
+            run = await self._launch(now, sweeps=False)
+            task = run.add(run.items.time_out(waiting), trace_id)
+            await asyncio.wait({task})
+            return not task.cancelled() and task.exception() is None
+        finally:
+            self._resuming.discard(trace_id)
 
     def progress(self, experiment: Experiment) -> Progress:
         """How far an experiment is, asked of the store. Blocks; cost: some 40 µs a result."""
@@ -240,6 +257,7 @@ class Runner:
             except ClearspanError as error:  # such as a setting that is gone: the server starts all the same
                 _log.error("experiment %s cannot go on: %s", experiment.public_id, error.code)
                 await self._parts.threads.run(self._end_failed, experiment, error)
+        self.overdue.begin()
 
     def _end_failed(self, experiment: Experiment, error: ClearspanError) -> None:
         self._jobs.cancel(experiment.project_id)
@@ -268,6 +286,7 @@ class Runner:
     async def close(self) -> None:
         """Stop, after the items at work if they are quick. Unfinished experiments go on at the next start."""
         self._closing.set()
+        await self.overdue.close()
         held = list(self._runs.values())
         for run, _ in held:
             run.stop()
@@ -296,6 +315,8 @@ class Runner:
             self._forget(experiment.project_id, *held)
         if self._closing.is_set():
             raise Conflict("The server is stopping.", code="stopping")
+        # Not before the former run has ended its job: an open job stays as it is, and nobody could claim this one.
+        await self._parts.threads.run(self._jobs.open, experiment)
         evaluators = await self._parts.threads.run(self._evaluators, experiment.org_id)
         steps = parse_workflow(experiment.workflow, default_model=self._default_model)
         llm = self._llm if self._llm.is_configured else None

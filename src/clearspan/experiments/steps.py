@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, assert_never
 from clearspan.catalog.evaluators import Evaluator
 from clearspan.experiments.conditions import hold
 from clearspan.experiments.item_documents import Item
-from clearspan.experiments.result_runs import StepRun
+from clearspan.experiments.result_runs import WAIT_NAME, StepRun
 from clearspan.experiments.score_types import NotScored, ScoreValue, Subject
 from clearspan.experiments.templates import as_text, render_template
+from clearspan.experiments.usage import NO_USAGE, Usage
 from clearspan.experiments.workflow import Branch, Call, Duplicate, Evaluate, Step, Wait
 from clearspan.model.clock import Clock
 from clearspan.model.errors import ClearspanError
@@ -85,6 +86,7 @@ class Passage:
         output: of the last step that gave one.
         given: what somebody gave to a step that waited, in place of the item's inputs; None: nothing.
         scored: by evaluator's UUID, the latest that was said.
+        used: by the calls of models, and by what was done while it waited.
         at: the step that comes next.
         runs: a record of each step so far.
     """
@@ -94,10 +96,7 @@ class Passage:
     output: Any = None
     has_output: bool = False
     scored: dict[str, Scored] = field(default_factory=dict)
-    latency_s: float | None = None
-    cost_usd: Decimal | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    used: Usage = NO_USAGE
     at: int = 0
     is_waiting: bool = False
     error: str | None = None
@@ -119,18 +118,13 @@ class Passage:
 
     def subject(self) -> Subject:
         """What evaluators see."""
-        counts = [each for each in (self.prompt_tokens, self.completion_tokens) if each is not None]
         return Subject(
             inputs=self.inputs,
             output=self.output,
             expected=self.item.outputs,
-            latency_s=self.latency_s,
-            cost_usd=self.cost_usd,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            total_tokens=sum(counts) if counts else None,
             metadata=self.item.metadata,
             error=self.error,
+            **self.used._asdict(),
         )
 
     def _scores(self) -> dict[str, Any]:
@@ -159,7 +153,7 @@ async def run_steps(steps: Sequence[Step], passage: Passage, tools: Tools) -> No
         took_s = tools.clock.monotonic_s() - start_s
         end_ns = None if passage.is_waiting else start_ns + round(took_s * 1e9)
         if isinstance(step, Call):
-            passage.latency_s = (passage.latency_s or 0.0) + took_s
+            passage.used = passage.used.plus(Usage(latency_s=took_s))
         passage.error = said.error
         passage.runs.append(_record(number, step, start_ns, end_ns, said, tools.provider))
 
@@ -233,7 +227,7 @@ async def _call(step: Call, passage: Passage, tools: Tools) -> _Said:
     except ClearspanError as error:
         return _Said({"messages": messages}, error=f"{type(error).__name__}: {error.message}")
     passage.output, passage.has_output = answer.text, True
-    _count(answer, passage)
+    passage.used = passage.used.plus(_used_by(answer))
     return _Said({"messages": messages}, answer.text, answer=answer)
 
 
@@ -253,12 +247,15 @@ def _told(given: ScoreValue | NotScored) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _count(answer: Answer, passage: Passage) -> None:
-    """Add what a call used to what the item has used; what nobody said stays unknown."""
-    for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
-        used = getattr(answer, name)
-        if used is not None:
-            setattr(passage, name, (getattr(passage, name) or 0) + used)
+def _used_by(answer: Answer) -> Usage:
+    """What a call used but its time, which counts when it fails, too."""
+    counts = [each for each in (answer.prompt_tokens, answer.completion_tokens) if each is not None]
+    return Usage(
+        cost_usd=answer.cost_usd,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        total_tokens=sum(counts) if counts else None,
+    )
 
 
 def messages_of(step: Call, passage: Passage) -> list[dict[str, Any]]:
@@ -292,7 +289,7 @@ def _rendered(content: Any, values: Mapping[str, Any]) -> Any:
     ]
 
 
-_NAMES: Final[Mapping[type, str]] = {Duplicate: "duplicate", Wait: "wait", Branch: "condition", Evaluate: "eval"}
+_NAMES: Final[Mapping[type, str]] = {Duplicate: "duplicate", Wait: WAIT_NAME, Branch: "condition", Evaluate: "eval"}
 
 
 def _record(number: int, step: Step, start_ns: int, end_ns: int | None, said: _Said, provider: str | None) -> StepRun:

@@ -16,6 +16,7 @@ from clearspan.model.errors import InvalidInput
 
 STEPS_MAX: Final = 50
 MESSAGES_MAX: Final = 200
+TIMEOUT_HOURS_MAX: Final = 366 * 24
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 ALIASES: Final[Mapping[str, str]] = {"evaluator": "eval", "custom": "wait"}
 """Words of older clients for a type."""
@@ -30,7 +31,13 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The item waits until somebody gives it an input and an output."""
+    """The item waits until somebody gives it an input and an output.
+
+    Attributes:
+        timeout_hours: how long; then the item fails. None: for ever.
+    """
+
+    timeout_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,12 @@ def type_of(step: Mapping[str, Any]) -> str:
     return ALIASES.get(told, told) if isinstance(told, str) else ""
 
 
+def timeout_hours(step: Mapping[str, Any]) -> float | None:
+    """How long a stored step of type `wait` waits; None: for ever, or it is none."""
+    hours = (step.get("config") or {}).get("timeout_hours") if type_of(step) == "wait" else None
+    return hours if isinstance(hours, int | float) else None
+
+
 def _parse_step(step: Any, where: str, known: _Known) -> Step:
     if not isinstance(step, dict):
         raise InvalidInput(f"{where} must be an object with type and config.", fields=(where,))
@@ -165,14 +178,14 @@ def _duplicate(config: _Config, known: _Known) -> Step:
 
 
 def _wait(config: _Config, known: _Known) -> Step:
-    # What older clients say of a `custom` step. Nothing times out here: see docs/experiments.md.
     if config.take("allow_submission") not in (None, True):
         raise config.refusal("allow_submission", "can only be true: a waiting item is always open for its result")
     hours = config.take("timeout_hours")
-    if hours is not None and (isinstance(hours, bool) or not isinstance(hours, int | float) or hours <= 0):
-        raise config.refusal("timeout_hours", "must be a number above 0")
+    is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
+    if hours is not None and not (is_number and 0 < hours <= TIMEOUT_HOURS_MAX):
+        raise config.refusal("timeout_hours", f"must be a number above 0 and at most {TIMEOUT_HOURS_MAX}: a year")
     config.end(("allow_submission", "timeout_hours"))
-    return Wait()
+    return Wait(hours)
 
 
 def _condition(config: _Config, known: _Known) -> Step:

@@ -14,25 +14,18 @@ from clearspan.api.respan.convert import Json, dump_detail
 from clearspan.api.respan.experiments.exports import begin_export
 from clearspan.api.respan.experiments.finding import experiment_id_of, find_experiment, scope_of
 from clearspan.api.respan.experiments.requests import Asked, is_true, preview_length, read_asked, wants_export
-from clearspan.api.respan.experiments.views import render_result_summary
+from clearspan.api.respan.experiments.views import render_result_summary, shows_words
 from clearspan.api.respan.experiments.words import parse_result_order
 from clearspan.api.respan.paging import render_page
 from clearspan.api.respan.params import parse_page, parse_trace_id
 from clearspan.api.respan.traces import json_response
 from clearspan.api.respan.window import HEADER
 from clearspan.api.services import services_of
-from clearspan.experiments.results import PAGE_BYTES_MAX, Order, Result
+from clearspan.experiments.results import PAGE_BYTES_MAX, Order, Result, ResultSummary
 from clearspan.model.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
 from clearspan.query.page import OffsetPage
 
 PAGE_SIZE_MAX: Final = 100
-_USAGE: Final = {
-    "total_cost": ("total_cost", "cost"),
-    "input_tokens": ("input_tokens", "prompt_tokens"),
-    "output_tokens": ("output_tokens", "completion_tokens"),
-    "total_tokens": ("total_tokens",),
-}
-"""Figures of a run → what `metrics` may call them; the last that is there counts."""
 
 
 @requires(Permission.READ)
@@ -78,7 +71,8 @@ async def retrieve_experiment_trace(request: Request) -> Response:
 async def resume_experiment_trace(request: Request) -> Response:
     """Give a waiting trace its input and output: its workflow goes on, and its evaluators score it.
 
-    `metrics` are numbers (cost, latency, tokens), `metadata` is attached to the trace.
+    `metrics` are numbers: cost, latency and tokens of what was done meanwhile count among the trace's own, and
+    evaluators see them. `metadata` is attached to the trace.
     """
     services, principal = services_of(request), principal_of(request)
     trace_id = parse_trace_id(request.path_params["log_id"])
@@ -87,7 +81,7 @@ async def resume_experiment_trace(request: Request) -> Response:
         if key not in body:
             raise InvalidInput(f"{key} is required.", fields=(key,))
     metrics = _numbers(body, "metrics")
-    metadata = _object(body, "metadata") | _usage_of(metrics)
+    metadata = _object(body, "metadata")
 
     def look() -> Any:
         experiment = find_experiment(services, principal, experiment_id_of(request))
@@ -116,8 +110,13 @@ async def resume_experiment_trace(request: Request) -> Response:
 async def summarise_experiment_traces(request: Request) -> Response:
     """Counts, costs, tokens, mean times and scores over every trace that matches. `is_exporting` changes nothing."""
     asked = await read_asked(request)
-    summary = await asked.services.reads.run(asked.results.summary, asked.scope, asked.where, asked.window.window)
+    summary = await asked.services.reads.run(_summary, asked)
     return json_response(render_result_summary(summary, asked.evaluators), asked.window)
+
+
+def _summary(asked: Asked) -> ResultSummary:
+    in_words = shows_words(asked.evaluators)
+    return asked.results.summary(asked.scope, asked.where, asked.window.window, in_words=in_words)
 
 
 def _page(
@@ -142,12 +141,6 @@ def _detail(asked: Asked, result: Result) -> list[bytes]:
     """The trace with its spans; nothing if it was deleted since the page was read."""
     detail = asked.services.reader.get_trace(asked.scope, result.row.summary.trace_id)
     return [] if detail is None else [dump_detail(*asked.view([result]).tree(result, detail))]
-
-
-def _usage_of(metrics: Json) -> Json:
-    """The metrics that are a trace's own figures, as the metadata that ingest takes them from."""
-    usage = {name: metrics[word] for name, words in _USAGE.items() for word in words if word in metrics}
-    return {"usage_metadata": usage} if usage else {}
 
 
 def _object(body: Json, key: str) -> Json:
