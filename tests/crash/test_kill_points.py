@@ -32,6 +32,8 @@ ELSEWHERE = {
     "deletion.after_planned_recorded": "never recorded by a move: a deletion is made in this state",
     "deletion.after_blocked_recorded": "needs a store that fails five times: tests/unit/test_deletion_execute.py",
     "deletion.after_failed_recorded": "needs a survivor, which a sound store never leaves: the same file",
+    "deletion.before_follow_up": "needs a copy written between plan and purge: tests/property/test_follow_ups.py",
+    "deletion.after_follow_up": "the same; that test dies at it over the real files as well",
     "experiment.before_item": "of experiments: test_kill_experiment.py",
     "experiment.before_scores": "of experiments: test_kill_experiment.py",
     "experiment.before_result": "of experiments: test_kill_experiment.py",

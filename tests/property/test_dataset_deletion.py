@@ -2,150 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import pytest
 
 from clearspan import faults
-from clearspan.catalog import Catalog, DatasetSettings, ProjectSettings, SourcePolicy
+from clearspan.catalog import SourcePolicy
 from clearspan.catalog.datasets import Dataset
-from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import HoldRequest, Holds
 from clearspan.deletion.job import DeletionQuery
 from clearspan.deletion.preview import parse_kept, render_kept
 from clearspan.deletion.projects import ProjectRemoval, RemovalRequest, is_removal
 from clearspan.deletion.records import CatalogRecords
-from clearspan.deletion.request import ByIds, DeletionRequest
-from clearspan.deletion.result import DeletionResult, render_message
+from clearspan.deletion.request import ByIds
+from clearspan.deletion.result import render_message
 from clearspan.deletion.state import DeletionState
-from clearspan.experiments.items import ItemChange, Items, NewItem
-from clearspan.experiments.redaction import ItemRedactor
-from clearspan.model.span import TraceBatch
 from clearspan.model.trace import Scope, Window
-from clearspan.proof.receipt import check_receipt
-from clearspan.store.memory import MemoryStore
-from clearspan.store.port import TraceWriter, WriteOutcome
-from clearspan.testing.build import T0_NS, make_batch, make_span, with_metadata
-from clearspan.testing.clock import CountingIds, FixedClock
-from clearspan.testing.local_store import open_local_store
-from clearspan.testing.stores import Stores
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from clearspan.testing.datasets import APP, WORD, open_dataset_world
+from clearspan.testing.datasets import DatasetWorld as Bench
 
 A, B = "a" * 32, "b" * 32
-APP = 1
-NEEDLE = "word-that-nobody-else-says"
-PROOF = b"s" * 32
-
-
-class Straight:
-    """A gateway and threads without any of their own."""
-
-    def __init__(self, writer: TraceWriter, clock: FixedClock) -> None:
-        self._writer = writer
-        self._clock = clock
-
-    def submit_now(self, batches: Sequence[TraceBatch]) -> list[WriteOutcome]:
-        return self._writer.write(batches, received_ns=self._clock.now_ns())
-
-    async def submit(self, batches: Sequence[TraceBatch]) -> list[WriteOutcome]:
-        return self.submit_now(batches)
-
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return work(*args, **kwargs)
-
-
-@dataclass
-class Bench:
-    """A store with a Catalog, and the Deleters that come and go."""
-
-    catalog: Catalog
-    stores: Stores
-    clock: FixedClock
-    ids: CountingIds
-    data: Path
-    deleter: Deleter | None = None
-
-    @property
-    def items(self) -> Items:
-        straight = Straight(self.stores.writer, self.clock)
-        return Items(self.stores.reader, straight, self.catalog, self.clock, self.ids, None, straight)
-
-    def start(self, *, redacts: bool = True) -> Deleter:
-        """A new process: what was leased is taken over, nothing in memory is left."""
-        records = CatalogRecords(self.catalog, self.clock, self.ids)
-        made = Deleter(self.stores.deletions, records, self.clock, self.ids, secret=PROOF, rows_max=3)
-        if redacts:
-            write = Straight(self.stores.writer, self.clock).submit_now
-            made.redact_with(ItemRedactor(self.stores.reader, write, self.catalog, self.clock))
-        made.resume()
-        self.deleter = made
-        return made
-
-    def dataset(self, name: str, policy: SourcePolicy) -> Dataset:
-        org_id = self.catalog.first_org.id
-        return self.catalog.datasets.create(org_id, name, settings=DatasetSettings(on_source_deleted=policy))
-
-    def add(self, dataset: Dataset, source: str | None, *, versions: int = 1, said: str = NEEDLE) -> str:
-        """An item, changed as often as it takes to have so many versions."""
-        new = NewItem({"q": said}, {"a": said}, {"k": said}, source_run_id=source)
-        [item] = asyncio.run(self.items.add("key_1", dataset, [new]))
-        for n in range(1, versions):
-            asyncio.run(self.items.update(dataset, [ItemChange(item.id, inputs={"q": said, "n": n})]))
-        return item.id
-
-    def trace(self, trace_id: str, project_id: int = APP, **pairs: str) -> None:
-        span = make_span(trace_id, context=with_metadata(pairs))
-        self.stores.writer.write([make_batch(trace_id, [span], project_id=project_id)], received_ns=T0_NS)
-
-    def experiment(self, dataset: Dataset) -> int:
-        settings = ProjectSettings(reference_dataset_id=dataset.uuid)
-        return self.catalog.create_project(self.catalog.first_org.id, f"run of {dataset.name}", settings=settings).id
-
-    def request(self, *trace_ids: str, **more: Any) -> DeletionRequest:
-        reach = Scope(CatalogRecords(self.catalog, self.clock, self.ids).project_ids(1))
-        return replace(DeletionRequest(1, "key_1", "native", Scope((APP,)), ByIds(trace_ids), reach=reach), **more)
-
-    def delete(self, *trace_ids: str, **more: Any) -> DeletionResult:
-        return (self.deleter or self.start()).delete(self.request(*trace_ids, **more))
-
-    def left(self, dataset: Dataset) -> dict[str, bool]:
-        """Current items → whether they are redacted."""
-        return {item.id: item.redacted for item in self.items.list(dataset).items}
-
-    def conditions(self, deletion_id: str) -> list[str]:
-        """What the receipt says of the deletion's scope."""
-        jws = self.catalog.receipt(deletion_id)
-        assert jws is not None
-        found = check_receipt(jws, [each.key for each in self.catalog.signing_keys()])
-        assert found.ok, found.checks
-        assert found.payload is not None
-        told: list[str] = found.payload["scope"]["conditions"]
-        return told
-
-    def bytes_left(self) -> bytes:
-        return b"".join(path.read_bytes() for path in sorted(self.data.iterdir()) if path.name.startswith("traces.db"))
+NEEDLE = WORD
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    clock, ids, data = FixedClock(), CountingIds(), tmp_path / "data"
-    with ExitStack() as stack:
-        catalog = stack.enter_context(Catalog.open(data, clock=clock, ids=ids))
-        if request.param == "memory":
-            stores = Stores.of_memory(MemoryStore(catalog.tombstone_secret))
-        else:
-            stores = Stores.of_sqlite(open_local_store(data, catalog.tombstone_secret))
-        stack.callback(stores.close)
-        yield Bench(catalog, stores, clock, ids, data)
+    with open_dataset_world(request.param, tmp_path / "data") as made:
+        yield made
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,15 @@ class Datasets:
             return [_dataset(row) for row in db.execute(query)]
 
     def policies(self, org_id: int) -> dict[int, SourcePolicy]:
-        """project of each dataset of an organisation → what becomes of its items when their sources are deleted."""
+        """project of each dataset of an organisation → what becomes of its items when their sources are deleted.
+
+        Datasets that are being removed are among them: what names their items is a copy of them all the same.
+        """
         columns = select(dataset.c.project_id, dataset.c.on_source_deleted)
-        live = columns.join(project, project.c.id == dataset.c.project_id).where(dataset.c.org_id == org_id, _LIVE)
+        there = project.c.state != ProjectState.GONE
+        mine = columns.join(project, project.c.id == dataset.c.project_id).where(dataset.c.org_id == org_id, there)
         with self._database.read() as db:
-            return {row.project_id: SourcePolicy(row.on_source_deleted) for row in db.execute(live)}
+            return {row.project_id: SourcePolicy(row.on_source_deleted) for row in db.execute(mine)}
 
     def of_projects(self, project_ids: Sequence[int]) -> dict[int, Dataset]:
         """project number → its dataset, of any organisation; other projects are left out."""

@@ -186,6 +186,8 @@ def ending_lines(deletion: Json, kept: Path | None) -> list[str]:
         lines.append(
             f"{traces['held']:,} are kept by a hold and go when it is released" + (f": {child}." if child else ".")
         )
+    if deletion.get("follow_up_id"):
+        lines.append(f"Copies were made meanwhile; what becomes of them: {printable(deletion['follow_up_id'])}.")
     if deletion.get("waits_for") == "not_before":
         lines.append(f"They are erased not before {deletion['not_before']}; until then it can be cancelled.")
     if kept is not None:

@@ -192,7 +192,8 @@ def told(deletion: Json, as_json: bool) -> None:
 def print_deletion(deletion: Json) -> None:
     """A deletion for a person."""
     typer.echo(state_line(deletion))
-    for name in ("alarm", "blocked_by", "reason", "parent_id", "child_id", "not_before", "eta_s", "late_refused"):
+    ids = ("parent_id", "child_id", "follow_up_id")
+    for name in ("alarm", "blocked_by", "reason", *ids, "not_before", "eta_s", "late_refused"):
         value = deletion.get(name)
         if value not in (None, [], 0):
             typer.echo(f"{name}: {printable(', '.join(value) if isinstance(value, list) else value)}")

@@ -12,6 +12,7 @@ from clearspan.deletion import plan as planning
 from clearspan.deletion.annotations import count_visible
 from clearspan.deletion.guard import check_matches, check_request
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
+from clearspan.deletion.linked import find_copies, reach_of
 from clearspan.deletion.plan import Plan, Salts, freeze_plan
 from clearspan.deletion.recording import move, problem_of, record_hidden
 from clearspan.deletion.request import ByAnnotations, ByFilter, DeletionRequest
@@ -23,7 +24,7 @@ from clearspan.faults import fault
 from clearspan.model.clock import Clock, IdSource
 from clearspan.model.errors import ClearspanError, Conflict, Overloaded
 from clearspan.model.trace import Scope
-from clearspan.store.port import DeletionStore, HideOutcome
+from clearspan.store.port import DeletionKind, DeletionStore, HideOutcome
 
 HIDE_TRIES = 3
 KEPT_TRACES_MAX = 2_000_000
@@ -74,6 +75,27 @@ class Acceptance:
         scope = plan.carried.scope
         kind = plan.request.kind
         check_matches(plan.request, plan.matched, lambda: count_visible(self._store, scope, kind), len(plan.copies))
+
+    def check_copies(self, plan: Plan) -> None:
+        """Raise Conflict (`plan_mismatch`) when a kept plan's traces have copies that it does not know of."""
+        if plan.request.kind is not DeletionKind.TRACES or not plan.matched:
+            return
+        org_id = plan.request.org_id
+        found = find_copies(
+            self._store,
+            plan.traces,
+            reach_of(plan.request),
+            Scope(self._catalog.project_ids(org_id)),
+            self._catalog.dataset_policies(org_id),
+            limit=0,
+            known=plan.copies_left,
+        )
+        if found.traces or found.left:
+            raise Conflict(
+                "Copies of these traces were made since the preview; make a new preview. Nothing was deleted.",
+                code="plan_mismatch",
+                fields=("plan_token",),
+            )
 
     # -- repeats --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Literal
 from clearspan.deletion import preview as previews
 from clearspan.deletion.accept import Acceptance
 from clearspan.deletion.acts import Acts
+from clearspan.deletion.follow_up import FollowUps
 from clearspan.deletion.guard import check_request
 from clearspan.deletion.job import HELD, DeletionCatalog, DeletionJob, DeletionPage, DeletionQuery
 from clearspan.deletion.plan import Plan
@@ -84,6 +85,7 @@ class Deleter:
             is_ingest_waiting=is_ingest_waiting,
         )
         self._acceptance = Acceptance(store, catalog, clock, ids, self._worker, secret=secret)
+        self._steps.follow_ups = FollowUps(store, catalog, ids, accept=self._acceptance.accept)
         self._acts = Acts(store, catalog, ids, self._steps, self._worker)
         self._shelf = previews.Shelf(store, previews_max=previews_max)
         self._alarmed: set[tuple[str, str]] = set()
@@ -181,7 +183,8 @@ class Deleter:
             policy: the key's policy now.
         Raises:
             Conflict: `plan_used_or_unknown` (used, swept, another organisation's or key's, or never given out),
-                `plan_expired`, `plan_mismatch` (a listed trace is gone or no longer matches), or a guard's.
+                `plan_expired`, `plan_mismatch` (a listed trace is gone or no longer matches, or one that is not listed
+                has a copy of one by now), or a guard's.
             NotPermitted: the key has lost a project since.
             Unguarded: the policy objects. In every case nothing was deleted.
         """
@@ -201,6 +204,7 @@ class Deleter:
                 raise NotPermitted("This API key may no longer touch every project of the plan; nothing was deleted.")
             check_request(request)
             self._acceptance.check_matches(plan)
+            self._acceptance.check_copies(plan)
             keyed = None if idempotency_key is None else asked
             task = self._acceptance.accept(
                 self._acceptance.identified(plan), request_hash=keyed, preview_key=_kept_under(token, who)

@@ -53,6 +53,7 @@ class DeletionJob:
     already_absent: int | None = None
     held: int = 0  # traces that holds kept; they are the child's
     child_id: str | None = None  # the deletion of the held remainder, once it is a job of its own
+    follow_up_id: str | None = None  # the deletion of copies made since the plan, told once this one is purged
     purged: dict[str, int] = field(default_factory=dict)  # target → rows
     remaining: dict[str, int | None] = field(default_factory=dict)  # target → rows; None: could not be counted
     problem: str | None = None  # why it is blocked, failed or cancelled: a code and target names, never a value

@@ -13,7 +13,7 @@ is the run id of its first version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -39,6 +39,8 @@ _TAKEN: Final = "copies:taken:"
 _NOT_COVERED: Final = "copies:not_covered:"
 _DETACHED: Final = "copies:detached:"
 _REDACTED: Final = "copies:redacted:"
+_FOLLOWS: Final = "copies:made_since:"
+_FOLLOWED: Final = "copies:follow_up:"
 
 Policies = Mapping[int, SourcePolicy]
 """project of a dataset → what becomes of its items when their sources are deleted."""
@@ -51,6 +53,12 @@ class Copies(NamedTuple):
     not_covered: int = 0  # traces beyond it
     detached: int = 0  # within it, but items of datasets that keep them
     redacted: tuple[PlannedTrace, ...] = ()  # of `traces`: items in whose place an empty one is to stand
+    left: frozenset[int] = frozenset()  # trace_pks of `not_covered` and `detached`
+
+
+def reach_of(request: DeletionRequest) -> Scope:
+    """Where a request takes copies; without projects it leaves them all."""
+    return Scope(()) if request.leave_copies else request.reach or request.scope
 
 
 def find_copies(
@@ -61,6 +69,7 @@ def find_copies(
     datasets: Policies,
     *,
     limit: int,
+    known: Collection[int] = (),
 ) -> Copies:
     """The copies of traces, copies of copies included.
 
@@ -69,19 +78,21 @@ def find_copies(
         everywhere: all of the organisation, to count what lies beyond.
         datasets: of the organisation.
         limit: when there are more within reach, one more is listed, for the guards to refuse.
+        known: trace_pks of copies that another search told of: neither listed nor counted here.
     Cost: see store.port.DeletionStore.naming; four calls at most for each link of the longest chain, and as many more.
     """
     walk = _Walk(store, datasets)
     taken: dict[int, PlannedTrace] = {trace.trace_pk: trace for trace in traces}
     kept: set[int] = set()
+    ignored = frozenset(known)
     redacted: dict[int, PlannedTrace] = {}
     latest = list(traces) if reach.project_ids else []
     while latest and len(taken) - len(traces) <= limit:
         room = limit - (len(taken) - len(traces))
-        step = walk.step(reach, latest, limit=room + len(taken))
-        kept |= {item.trace_pk for item in step.detached}
+        step = walk.step(reach, latest, limit=room + len(taken) + len(ignored))
+        kept |= {item.trace_pk for item in step.detached} - ignored
         redacted |= {item.trace_pk: item for item in step.redacted if item.trace_pk not in taken}
-        found = {trace.trace_pk: trace for trace in step.taken if trace.trace_pk not in taken}
+        found = {each.trace_pk: each for each in step.taken if each.trace_pk not in taken.keys() | ignored}
         latest = [trace for _, trace in sorted(found.items())][: room + 1]
         taken |= {trace.trace_pk: trace for trace in latest}
     own = {trace.trace_pk for trace in traces}
@@ -89,9 +100,10 @@ def find_copies(
     kept -= taken.keys()  # what goes with another version of its item stays in no dataset
     beyond: set[int] = set()
     if reach.environment is not None or not set(everywhere.project_ids) <= set(reach.project_ids):
-        named = walk.step(everywhere, list(taken.values()), limit=limit + len(taken) + len(kept))
-        beyond = {trace.trace_pk for trace in (*named.taken, *named.detached)} - taken.keys() - kept
-    return Copies(copies, len(beyond), len(kept), tuple([item for pk, item in sorted(redacted.items()) if pk in taken]))
+        named = walk.step(everywhere, list(taken.values()), limit=limit + len(taken) + len(kept) + len(ignored))
+        beyond = {trace.trace_pk for trace in (*named.taken, *named.detached)} - taken.keys() - kept - ignored
+    replaced = tuple([item for pk, item in sorted(redacted.items()) if pk in taken])
+    return Copies(copies, len(beyond), len(kept), replaced, frozenset(beyond | kept))
 
 
 class _Step(NamedTuple):
@@ -174,6 +186,16 @@ def render_shape(copies: int, not_covered: int, detached: int = 0, redacted: int
     """
     words = ((_TAKEN, copies), (_NOT_COVERED, not_covered), (_DETACHED, detached), (_REDACTED, redacted))
     return tuple(f"{word}{count}" for word, count in words if count)
+
+
+def follows_word(deletion_id: str) -> str:
+    """How the shape of a follow-up (follow_up.py) names the deletion whose copies it takes."""
+    return _FOLLOWS + deletion_id
+
+
+def followed_words(follow_up_id: str | None) -> tuple[str, ...]:
+    """How a receipt names the follow-up of its deletion, if there is one."""
+    return () if follow_up_id is None else (_FOLLOWED + follow_up_id,)
 
 
 def copies_taken(shape: Sequence[str]) -> int:

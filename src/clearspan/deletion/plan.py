@@ -25,7 +25,7 @@ from clearspan.deletion.annotations import (
 )
 from clearspan.deletion.guard import PLAN_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
-from clearspan.deletion.linked import Copies, Policies, find_copies, render_shape, widened
+from clearspan.deletion.linked import Copies, Policies, find_copies, follows_word, reach_of, render_shape, widened
 from clearspan.deletion.redaction import RedactedVersion, items_of, plain_versions, versions_of
 from clearspan.deletion.request import ByAnnotations, ByFilter, ByIds, BySpans, DeletionRequest, Selection
 from clearspan.deletion.state import DeletionState
@@ -56,8 +56,10 @@ class Plan:
     copies: frozenset[int] = frozenset()  # trace_pks of those that are there as copies of others: see linked.py
     copies_not_covered: int = 0  # traces with copies that stay: the caller's key does not reach them
     copies_detached: int = 0  # versions of dataset items that stay: their dataset keeps them
+    copies_left: frozenset[int] = frozenset()  # trace_pks of those that stay, either way
     redacted: tuple[RedactedVersion, ...] = field(default=(), repr=False)  # of `copies`: see redaction.py
     annotations: tuple[PlannedAnnotation, ...] = field(default=(), repr=False)  # in place of traces; by row number
+    follows: str | None = None  # the deletion whose copies, made since its plan, this one takes: see follow_up.py
 
     @property
     def matched(self) -> int:
@@ -83,6 +85,9 @@ class Plan:
             private["carried"] = plain_request(self.carried)
         if self.redacted:
             private["redacted"] = plain_versions(self.redacted)
+        if self.request.kind is DeletionKind.TRACES:  # for the search before the purge
+            private["reach"] = list(reach_of(self.request))
+            private["copies_left"] = sorted(self.copies_left)
         return orjson.dumps(private)
 
 
@@ -125,8 +130,7 @@ def freeze_plan(
             over_limit = len(traces) > plan_limit(request)
     copies = Copies()
     if traces and not over_limit:
-        reach = Scope(()) if request.leave_copies else request.reach or request.scope
-        copies = find_copies(store, traces, reach, everywhere, datasets, limit=PLAN_MAX - len(traces))
+        copies = find_copies(store, traces, reach_of(request), everywhere, datasets, limit=PLAN_MAX - len(traces))
         traces = sorted([*traces, *copies.traces])
         over_limit = len(traces) > PLAN_MAX
     return Plan(
@@ -140,6 +144,7 @@ def freeze_plan(
         copies=frozenset([trace.trace_pk for trace in copies.traces]),
         copies_not_covered=copies.not_covered,
         copies_detached=copies.detached,
+        copies_left=copies.left,
         redacted=() if over_limit else versions_of(store, copies.redacted),
     )
 
@@ -304,7 +309,8 @@ def job_of(plan: Plan, secret: bytes) -> DeletionJob:
     """The Catalog's row of a plan: everything in it that is not personal."""
     request = plan.request
     told = render_shape(len(plan.copies), plan.copies_not_covered, plan.copies_detached, len(items_of(plan.redacted)))
-    shape = request_shape(request) + told
+    follows = () if plan.follows is None else (follows_word(plan.follows),)
+    shape = request_shape(request) + told + follows
     return DeletionJob(
         deletion_id=plan.deletion_id,
         org_id=request.org_id,
@@ -355,6 +361,7 @@ def child_job_of(parent: DeletionJob, child_id: str, store: DeletionStore) -> De
         no_longer_matching=None,
         already_absent=None,
         held=0,
+        follow_up_id=None,
         purged={},
         remaining={},
         times_ns={},

@@ -170,6 +170,7 @@ def render_kept(plan: Plan, expires_ns: int) -> bytes:
         "copies": sorted(plan.copies),
         "copies_not_covered": plan.copies_not_covered,
         "copies_detached": plan.copies_detached,
+        "copies_left": sorted(plan.copies_left),
         "redacted": plain_versions(plan.redacted),
         "traces": [list(trace) for trace in plan.traces],
         "annotations": [list(line) for line in plan.annotations],
@@ -198,6 +199,7 @@ def parse_kept(kept: bytes) -> KeptPlan:
         copies=frozenset(body.get("copies", ())),
         copies_not_covered=body.get("copies_not_covered", 0),
         copies_detached=body.get("copies_detached", 0),
+        copies_left=frozenset(body.get("copies_left", ())),
         redacted=parse_versions(body.get("redacted", ())),
         annotations=tuple([PlannedAnnotation._make(line) for line in body.get("annotations", ())]),
     )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from clearspan import __version__
 from clearspan.deletion.job import Commitment, DeletionJob
+from clearspan.deletion.linked import followed_words
 from clearspan.deletion.state import DeletionState
 from clearspan.proof.encoding import render_time
 
@@ -35,6 +36,7 @@ def receipt_payload(job: DeletionJob, commitment: Commitment, *, verified_ns: in
         job: as it is when verified.
     """
     hidden, absent, unmatched = job.hidden or 0, job.already_absent or 0, job.no_longer_matching or 0
+    conditions = [*job.shape, *followed_words(job.follow_up_id)]
     times = {state: at for state, at in job.times_ns.items() if state in _STATES} | {"verified": verified_ns}
     return {
         "software": f"clearspan-{__version__}",
@@ -42,7 +44,7 @@ def receipt_payload(job: DeletionJob, commitment: Commitment, *, verified_ns: in
         "parent_id": job.parent_id,
         "dialect": job.dialect,
         "requested_by": job.requested_by,
-        "scope": {"projects": sorted(job.project_ids), "conditions": list(job.shape), "hash": job.scope_hash},
+        "scope": {"projects": sorted(job.project_ids), "conditions": conditions, "hash": job.scope_hash},
         "window": {
             "start": _bound(job.window_start_ns),
             "end": _bound(job.window_end_ns),

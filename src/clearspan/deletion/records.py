@@ -43,7 +43,8 @@ _FIXED = (
     "version",
 )  # fmt: skip
 _MOVING = (
-    "moves", "hidden", "no_longer_matching", "already_absent", "held", "child_id", "purged", "remaining", "problem",
+    "moves", "hidden", "no_longer_matching", "already_absent", "held", "child_id", "follow_up_id", "purged",
+    "remaining", "problem",
 )  # fmt: skip
 _BEFORE_VERSION_2 = {"parent_id": None, "not_before_ns": None, "version": 1, "held": 0, "child_id": None}
 _SHARE = "share"

@@ -8,12 +8,15 @@ cannot end before they are there, and one that is cancelled never writes any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from clearspan.deletion.linked import VERSION_KEYS
-from clearspan.store.port import SUMMARIES_MAX, DeletionStore, PlannedTrace
+from clearspan.store.port import SUMMARIES_MAX, DeletionStore, PlannedTrace, TraceRow
+
+PLACEHOLDER_KEY: Final = "dataset_item_redacted"
+"""Metadata key that an empty item carries, as experiments/item_documents.py writes it."""
 
 
 class RedactedVersion(NamedTuple):
@@ -42,11 +45,20 @@ def versions_of(store: DeletionStore, traces: Sequence[PlannedTrace]) -> tuple[R
 
 def _versions(store: DeletionStore, traces: Sequence[PlannedTrace]) -> Iterator[RedactedVersion]:
     [key] = VERSION_KEYS
+    for row in _rows(store, traces):
+        item_id = dict(row.summary.metadata).get(key)
+        if item_id is not None:
+            yield RedactedVersion(row.project_id, row.summary.trace_id, item_id)
+
+
+def _rows(store: DeletionStore, traces: Sequence[PlannedTrace]) -> Iterator[TraceRow]:
     for start in range(0, len(traces), SUMMARIES_MAX):
-        for row in store.summaries([trace.trace_pk for trace in traces[start : start + SUMMARIES_MAX]]):
-            item_id = dict(row.summary.metadata).get(key)
-            if item_id is not None:
-                yield RedactedVersion(row.project_id, row.summary.trace_id, item_id)
+        yield from store.summaries([trace.trace_pk for trace in traces[start : start + SUMMARIES_MAX]])
+
+
+def empty_items(store: DeletionStore, traces: Sequence[PlannedTrace]) -> set[int]:
+    """The trace_pks of those of some visible versions that are empty items. Cost: as `versions_of`."""
+    return {row.trace_pk for row in _rows(store, traces) if PLACEHOLDER_KEY in dict(row.summary.metadata)}
 
 
 def items_of(versions: Iterable[RedactedVersion]) -> list[Placeholder]:

@@ -36,6 +36,7 @@ class DeletionResult(NamedTuple):
     kind: DeletionKind = DeletionKind.TRACES  # what is counted
     copies_detached: int = 0  # versions of dataset items made from the matched that stay, as their dataset wants it
     items_redacted: int = 0  # dataset items made from the matched that are replaced by empty ones
+    follow_up_id: str | None = None  # the deletion of copies that were made since the plan
 
     @property
     def is_erased(self) -> bool:
@@ -68,6 +69,7 @@ def result_of(job: DeletionJob) -> DeletionResult:
         kind=job.kind,
         copies_detached=copies_detached(job.shape),
         items_redacted=copies_redacted(job.shape),
+        follow_up_id=job.follow_up_id,
     )
 
 
@@ -117,7 +119,11 @@ def _copies(result: DeletionResult) -> str:
     told = f". {taken} of the {result.matched} traces hold copies of the others" if taken else ""
     if left:
         told += f". {left} traces with copies are not covered and stay as they are"
-    return f"{told}. {detached} dataset items made from them stay, as their datasets are set to" if detached else told
+    if detached:
+        told += f". {detached} dataset items made from them stay, as their datasets are set to"
+    if result.follow_up_id is not None:
+        told += f". Copies were made meanwhile: what becomes of them tells deletion {result.follow_up_id}"
+    return told
 
 
 def _absent(result: DeletionResult) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from clearspan.deletion.follow_up import FollowUps
 from clearspan.deletion.job import JOB_VERSION, Audit, Commitment, DeletionCatalog, DeletionJob
 from clearspan.deletion.plan import child_job_of, parse_private
 from clearspan.deletion.preview import void_previews_of
@@ -75,6 +76,7 @@ class Steps:
         self._adopt = adopt
         self._is_ingest_waiting = is_ingest_waiting
         self.redactor: Redactor | None = None
+        self.follow_ups: FollowUps | None = None
         self._steps: dict[DeletionState, Callable[[Task], DeletionJob]] = {
             _S.PLANNED: self._confirm,
             _S.HIDDEN: self._purge,
@@ -123,6 +125,8 @@ class Steps:
         if self._is_too_early(task):
             return job
         if progress.more:
+            if not progress.batches and self.follow_ups is not None:
+                self.follow_ups.file(job, progress)
             self._purge_batch(task, progress)
             return job
         if not self._sweep(task):
@@ -227,6 +231,7 @@ class Steps:
 
     def _record_purged(self, job: DeletionJob, progress: DeletionProgress) -> DeletionJob:
         purged = {**dict.fromkeys(NAMES, 0), **progress.purged, "share": self._catalog.drop_shares(job, ())}
+        follow_up = self.follow_ups.find(job) if self.follow_ups is not None and job.matched else None
         return move(
             self._catalog,
             job,
@@ -235,6 +240,7 @@ class Steps:
             hidden=progress.outcome.hidden,
             held=progress.outcome.held,
             child_id=progress.child_id,
+            follow_up_id=None if follow_up is None else follow_up.deletion_id,
         )
 
     # -- purged ---------------------------------------------------------------------------------------------------

@@ -273,6 +273,7 @@ def _answer(result: DeletionResult, unmatched: _Unmatched, asked_ids: int) -> Re
         "unmatched_ids": unmatched.ids,
         "inside_traces": unmatched.inside,
         "child_id": result.child_id,
+        "follow_up_id": result.follow_up_id,
         "status_url": path,
         "receipt_url": f"{path}/receipt" if result.is_erased else None,
     }

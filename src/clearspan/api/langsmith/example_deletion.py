@@ -6,6 +6,7 @@ here every deletion is one, so that flag changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -80,6 +81,19 @@ async def _delete(request: Request, ids: list[str], dataset: Dataset | None = No
     found = await services.reads.run(locate_examples, services, principal, ids, dataset)
     if not found:
         raise NotFound("Example not found; nothing was deleted")
+    # No version of them is written meanwhile: it would be one that the deletion does not know of.
+    async with services.items.holding(found):
+        result = await _delete_found(request, services, principal, found)
+    body = _told(result, f"{len(found)} examples with all their versions: ") | {
+        "example_ids": [uuid_text(each) for each in found],
+        "unmatched_ids": [uuid_text(each) for each in ids if each not in found],
+    }
+    return removal_answer(body, [result], is_done=is_erased_whole(result))
+
+
+async def _delete_found(
+    request: Request, services: Services, principal: Principal, found: Mapping[str, Dataset]
+) -> DeletionResult:
     datasets = {each.uuid: each for each in found.values()}
     deletion = DeletionRequest(
         org_id=principal.org_id,
@@ -99,11 +113,7 @@ async def _delete(request: Request, ids: list[str], dataset: Dataset | None = No
     )
     for each in datasets.values():
         await services.reads.run(services.catalog.datasets.touch, principal.org_id, each.uuid)
-    body = _told(result, f"{len(found)} examples with all their versions: ") | {
-        "example_ids": [uuid_text(each) for each in found],
-        "unmatched_ids": [uuid_text(each) for each in ids if each not in found],
-    }
-    return removal_answer(body, [result], is_done=is_erased_whole(result))
+    return result
 
 
 async def _remove(request: Request, uuids: list[str]) -> Response:

@@ -165,6 +165,7 @@ EXAMPLE_DELETION: Json = {
     "blocked_by": [],
     "parent_id": None,
     "child_id": "del_77e1b0",
+    "follow_up_id": None,
     "receipt_url": "/v1/deletions/del_3f9c6a/receipt",
     "links": {"self": "/v1/deletions/del_3f9c6a", "receipt": "/v1/deletions/del_3f9c6a/receipt"},
 }  # fmt: skip

@@ -196,6 +196,7 @@ DELETION = closed(
         },
         "parent_id": told(MAYBE_TEXT, "The deletion whose held remainder this one is."),
         "child_id": told(MAYBE_TEXT, "The deletion of what holds kept of this one."),
+        "follow_up_id": told(MAYBE_TEXT, "The deletion of copies that were made after this one was planned."),
         "receipt_url": MAYBE_TEXT,
         "links": _LINKS,
     }

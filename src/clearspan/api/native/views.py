@@ -84,6 +84,7 @@ def deletion_json(
         "blocked_by": blocked_by,
         "parent_id": job.parent_id,
         "child_id": _child_id(job, progress),
+        "follow_up_id": job.follow_up_id,
         "receipt_url": f"{path}/receipt" if has_receipt else None,
         "links": _links(job, progress),
     }

@@ -137,7 +137,8 @@ def _counts(result: DeletionResult) -> Json:
         "copies_detached": result.copies_detached,
         "copies_redacted_items": result.items_redacted,
     }
-    return {name: count for name, count in copies.items() if count} | {
+    follow_up = {} if result.follow_up_id is None else {"follow_up_id": result.follow_up_id}
+    return {name: count for name, count in copies.items() if count} | follow_up | {
         "success_count": result.hidden,
         "error_count": result.held + result.failed + result.cancelled,
         "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],
