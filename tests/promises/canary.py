@@ -6,6 +6,7 @@ WRITES. Each needs an entry in CANARIES under the name of its endpoint; all its 
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any, Final, NamedTuple
 
@@ -251,11 +252,18 @@ def text_fields_without_needle(planted: Planted) -> set[str]:
     return texts - set(planted.by_field) - set(NO_NEEDLE) - {METADATA.name}
 
 
-def ask(wire: Wire, planted: Planted, route: Route) -> tuple[int, int]:
-    """Ask one route everything: (questions, hits). A hit is a needle in the answer, or a trace that it counts."""
+def ask(wire: Wire, planted: Planted, route: Route, *, step: int = 1, is_first: bool = False) -> tuple[int, int]:
+    """Ask one route everything: (questions, hits). A hit is a needle in the answer, or a trace that it counts.
+
+    Args:
+        step: ask only every so manieth question, from the first.
+        is_first: until there is a hit.
+    """
     canary = CANARIES[route.endpoint]
     asked = hits = 0
-    for question in canary.questions(wire, planted):
+    for question in itertools.islice(canary.questions(wire, planted), 0, None, step):
+        if hits and is_first:
+            break
         if route.method in ("GET", "HEAD") and question.body is not None:
             continue
         path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match, q=question: q.path[match[1]], route.path)

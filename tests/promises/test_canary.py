@@ -53,10 +53,21 @@ def wait_for(condition: Callable[[], object]) -> None:
 Asked = dict[tuple[str, str], tuple[int, int]]
 
 
-def ask_all(wire: Wire, planted: Planted, *, lasting: bool = False) -> Asked:
-    """(method, path) → (questions, hits), of the routes that answer at once or of the others."""
+def ask_all(wire: Wire, planted: Planted, *, lasting: bool = False, step: int = 1, is_first: bool = False) -> Asked:
+    """(method, path) → (questions, hits), of the routes that answer at once or of the others.
+
+    Args:
+        step: so manieth questions are asked of what is another spelling, or the HEAD, of a route that was asked all.
+        is_first: each is asked until it shows something.
+    """
     routes = [route for route in read_routes(wire) if CANARIES[route.endpoint].lasts is lasting]
-    return {(route.method, route.path): ask(wire, planted, route) for route in routes}
+    asked: Asked = {}
+    seen: set[str] = set()
+    for route in sorted(routes, key=lambda each: each.method == "HEAD"):
+        of_route = step if route.endpoint in seen else 1
+        asked[route.method, route.path] = ask(wire, planted, route, step=of_route, is_first=is_first)
+        seen.add(route.endpoint)
+    return asked
 
 
 def check_silent(asked: Asked, counter: Counter) -> None:
@@ -77,7 +88,7 @@ def delete_all_and_pause(wire: Wire, planted: Planted, points: Path) -> None:
     wait_for((points / f"{PAUSED_AT}.fired").exists)
 
 
-def check_canaries(wire: Wire, points: Path, counter: Counter, needle_count: int) -> None:
+def check_canaries(wire: Wire, points: Path, counter: Counter, needle_count: int, step: int) -> None:
     rng = random.Random(SEED)
     planted = plant(wire, rng, needle_count)
     assert text_fields_without_needle(planted) == set()
@@ -87,7 +98,7 @@ def check_canaries(wire: Wire, points: Path, counter: Counter, needle_count: int
         planted.tokens.append(rng.randbytes(16).hex())
         answer = wire.send("PUT", f"/runs/{run_id}/share", {"share_token": planted.tokens[-1]})
         assert answer.status_code == 200, answer.text
-    before = ask_all(wire, planted)
+    before = ask_all(wire, planted, is_first=True)
     blind = [
         route for route in read_routes(wire)
         if CANARIES[route.endpoint].shows and route.method != "HEAD" and not before[route.method, route.path][1]
@@ -96,15 +107,15 @@ def check_canaries(wire: Wire, points: Path, counter: Counter, needle_count: int
 
     delete_all_and_pause(wire, planted, points)
     with ThreadPoolExecutor(1) as beside:
-        lasting = beside.submit(ask_all, wire, planted, lasting=True)
-        check_silent(ask_all(wire, planted), counter)
+        lasting = beside.submit(ask_all, wire, planted, lasting=True, step=step)
+        check_silent(ask_all(wire, planted, step=step), counter)
         late = wire.post("/api/v1/traces/ingest", [late_span(wire, planted)])
         assert "1 spans refused" in late.json()["message"]
         assert wire.get(f"/v1/deletions/{planted.deletion_id}").json()["state"] == "hidden"
         (points / f"{PAUSED_AT}.fired").unlink()
         check_silent(lasting.result(), counter)
     wait_for(lambda: wire.get(f"/v1/deletions/{planted.deletion_id}").json()["state"] == "verified")
-    check_silent(ask_all(wire, planted), counter)
+    check_silent(ask_all(wire, planted, step=step), counter)
     wire.clock.advance(LIFETIME_S + 1)  # the previews above name what they found until they expire
     wire.services.deleter._keep_house()
     check_files(wire.data, planted, counter)
@@ -125,12 +136,12 @@ def check_files(data: Path, planted: Planted, counter: Counter) -> None:
 
 
 def test_no_route_shows_a_hidden_trace(wire: Wire, points: Path, promise: PromiseFixture) -> None:
-    check_canaries(wire, points, promise("P4", "F24"), NEEDLES_SHORT)
+    check_canaries(wire, points, promise("P4", "F24"), NEEDLES_SHORT, step=10)
 
 
 @pytest.mark.long
 def test_no_route_shows_a_thousand_hidden_needles(wire: Wire, points: Path, promise: PromiseFixture) -> None:
-    check_canaries(wire, points, promise("P4", "F24"), NEEDLES_LONG)
+    check_canaries(wire, points, promise("P4", "F24"), NEEDLES_LONG, step=1)
 
 
 def test_every_read_route_has_a_canary(wire: Wire) -> None:

@@ -23,6 +23,7 @@ from clearspan.model.span import TraceBatch
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import TraceWriter, WriteOutcome
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import Stores
 
@@ -71,6 +72,7 @@ class Bench(NamedTuple):
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     clock, ids = FixedClock(), CountingIds()
     with ExitStack() as stack:
+        lay_catalog(tmp_path / "data")
         catalog = stack.enter_context(Catalog.open(tmp_path / "data", clock=clock, ids=ids))
         if request.param == "memory":
             stores = Stores.of_memory(MemoryStore(catalog.tombstone_secret))

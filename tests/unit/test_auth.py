@@ -35,6 +35,7 @@ from clearspan.api.auth import (
 from clearspan.catalog import Catalog, KeyScope, Principal
 from clearspan.model.errors import ClearspanError, NotAuthenticated, NotPermitted, Overloaded
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 
 STATUS = {NotAuthenticated: 401, NotPermitted: 403, Overloaded: 429, UnmarkedRoute: 500}
 
@@ -44,6 +45,7 @@ class World:
 
     def __init__(self, data: Path) -> None:
         self.clock = FixedClock()
+        lay_catalog(data)
         self.catalog = Catalog.open(data, clock=self.clock, ids=CountingIds())
         org = self.catalog.first_org
         self.read_key = self.catalog.create_key(org.id, name="r", scopes=[KeyScope.READ]).secret

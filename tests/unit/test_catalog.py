@@ -21,6 +21,7 @@ from clearspan.model.clock import SystemIds
 from clearspan.model.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreDamaged
 from clearspan.model.trace import Scope
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 
 HOUR_NS = 3_600_000_000_000
 
@@ -32,6 +33,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: FixedClock) -> Iterator[Catalog]:
+    lay_catalog(tmp_path)
     with Catalog.open(tmp_path, clock=clock, ids=CountingIds()) as opened:
         yield opened
 

@@ -23,6 +23,7 @@ from clearspan.catalog import (
 from clearspan.model.errors import Conflict, InvalidInput, NotFound
 from clearspan.model.trace import Scope
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 
 UUID, OTHER = "6e51d59cb844428b953948b8a87bd433", "0e51d59cb844428b953948b8a87bd430"
 
@@ -34,6 +35,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: FixedClock) -> Iterator[Catalog]:
+    lay_catalog(tmp_path)
     with Catalog.open(tmp_path, clock=clock, ids=CountingIds()) as opened:
         yield opened
 

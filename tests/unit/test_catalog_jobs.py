@@ -11,6 +11,7 @@ import pytest
 from clearspan.catalog import Catalog, Job, jobs
 from clearspan.model.errors import Conflict, NotFound
 from clearspan.testing.clock import FixedClock
+from clearspan.testing.empty import lay_catalog
 
 
 class Work:
@@ -60,6 +61,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def work(tmp_path: Path, clock: FixedClock) -> Iterator[Work]:
+    lay_catalog(tmp_path)
     with Catalog.open(tmp_path, clock=clock) as catalog:
         yield Work(catalog, clock)
 

@@ -21,6 +21,7 @@ from clearspan.proof.findings import Findings
 from clearspan.proof.log import check_log
 from clearspan.proof.signing import PublicKey
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 from clearspan.testing.receipts import issue_receipt, receipt_payload
 
 
@@ -38,6 +39,7 @@ class Sample(NamedTuple):
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     data, clock = tmp_path_factory.mktemp("ledger"), FixedClock()
+    lay_catalog(data)
     with Catalog.open(data, clock=clock, ids=CountingIds()) as catalog:
         fill(catalog, range(8))
         early = catalog.signed_head()

@@ -16,6 +16,7 @@ from clearspan.catalog.tables import project as project_table
 from clearspan.catalog.tables import run_share
 from clearspan.model.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 
 TOKEN, OTHER_TOKEN = "6e51d59cb844428b953948b8a87bd433", "0e51d59cb844428b953948b8a87bd430"
 TRACE = "01a2003e8a757cbeb35cd903258c4c13"
@@ -28,6 +29,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: FixedClock) -> Iterator[Catalog]:
+    lay_catalog(tmp_path)
     with Catalog.open(tmp_path, clock=clock, ids=CountingIds()) as opened:
         yield opened
 

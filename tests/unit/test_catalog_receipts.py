@@ -23,6 +23,7 @@ from clearspan.proof.merkle import EMPTY_ROOT, root_of, verify_consistency, veri
 from clearspan.proof.receipt import check_entry, check_payload, check_receipt
 from clearspan.proof.signing import RECEIPT_TYPE, PublicKey, SigningKey, sign_jws
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 from clearspan.testing.receipts import SALT, issue_receipt, leaves_of, receipt_payload, verified_body
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -35,6 +36,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: FixedClock) -> Iterator[Catalog]:
+    lay_catalog(tmp_path)
     with Catalog.open(tmp_path, clock=clock, ids=CountingIds()) as opened:
         yield opened
 

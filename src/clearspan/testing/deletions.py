@@ -23,6 +23,7 @@ from clearspan.store.memory import MemoryStore
 from clearspan.testing.build import T0_NS, make_trace, with_metadata
 from clearspan.testing.catalog import FakeCatalog
 from clearspan.testing.clock import CountingIds, FixedClock
+from clearspan.testing.empty import lay_catalog
 from clearspan.testing.stores import TOMBSTONE_SECRET, visible
 
 SECRET = b"k" * 32
@@ -94,6 +95,7 @@ def open_world(folder: Path, *, real: bool, traces: int = 8) -> Iterator[World]:
     if not real:
         yield World(store, FakeCatalog(clock), clock, ids)
         return
+    lay_catalog(folder)
     with Catalog.open(folder, clock=clock, ids=ids) as catalog:
         yield World(store, CatalogRecords(catalog, clock, ids), clock, ids, catalog)
 
