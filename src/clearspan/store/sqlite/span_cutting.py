@@ -213,7 +213,9 @@ def _replace_blocks(conn: apsw.Connection, trace: StoredTrace, changed: Mapping[
     """Take blocks of a trace and their signatures away, and lay the new ones ready for `Writer.store`."""
     first = block_range(trace.trace_pk)[0]
     conn.executemany("DELETE FROM block WHERE block_id = ?", [(first + block_no,) for block_no in changed])
-    text_index.drop(conn, trace.trace_pk, changed)
+    conn.executemany(
+        "DELETE FROM text_doc WHERE trace_pk = ? AND block_no = ?", [(trace.trace_pk, block_no) for block_no in changed]
+    )
     trace.stored_blocks -= changed.keys()
     trace.blocks = dict(changed)
 
@@ -221,7 +223,13 @@ def _replace_blocks(conn: apsw.Connection, trace: StoredTrace, changed: Mapping[
 def _index_anew(conn: apsw.Connection, left: Sequence[tuple[StoredTrace, Mapping[int, bytes]]]) -> None:
     """Where the index has merged what the blocks of a trace say, say it again of those that stay as they are: what the
     others said cannot be taken out of it."""
-    merged = text_index.merged_among(conn, [trace.trace_pk for trace, _ in left])
+    merged = {
+        trace.trace_pk
+        for trace, _ in left
+        if conn.execute(
+            "SELECT 1 FROM text_segment WHERE segment = ?", (trace.trace_pk // text_index.SEGMENT_TRACES,)
+        ).get
+    }
     text_index.purge(conn, sorted(merged))
     for trace, packed in left:
         if trace.trace_pk in merged:

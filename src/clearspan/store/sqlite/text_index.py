@@ -551,22 +551,6 @@ def _columns(trace_pks: Iterable[int]) -> Iterator[tuple[int, Bits]]:
         yield segment, np.packbits(flags, bitorder="little")
 
 
-def drop(conn: apsw.Connection, trace_pk: int, block_nos: Iterable[int]) -> None:
-    """Remove the staged signatures of some blocks of a trace."""
-    conn.executemany(
-        "DELETE FROM text_doc WHERE trace_pk = ? AND block_no = ?", [(trace_pk, block_no) for block_no in block_nos]
-    )
-
-
-def merged_among(conn: apsw.Connection, trace_pks: Iterable[int]) -> set[int]:
-    """Those of the traces whose signatures may stand in a sealed segment or in pieces, block by block no longer."""
-    return {
-        trace_pk
-        for trace_pk in trace_pks
-        if conn.execute("SELECT 1 FROM text_segment WHERE segment = ?", (trace_pk // SEGMENT_TRACES,)).get
-    }
-
-
 def purge(conn: apsw.Connection, trace_pks: Sequence[int]) -> int:
     """Remove every signature of the traces, staged and sealed, in one transaction.
 
