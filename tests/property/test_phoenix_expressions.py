@@ -16,13 +16,15 @@ from clearspan.api.phoenix.expressions import BadExpression, parse_condition, pa
 NODES = (
     expressions.Comparison, expressions.IsMissing, expressions.IsOrphan, expressions.Every, expressions.Some,
     expressions.Negation, expressions.Const, expressions.Named, expressions.Attribute, expressions.Cast,
+    expressions.Said,
 )  # fmt: skip
 PLAIN = (str, int, float, bool, type(None))
 
 HOSTILE = (
     "name ==", "import os", "name = 'x'", "__import__('os').system('x')", "foo == 1", "lambda: 1",
     "name.upper() == 'X'", "[x for x in name]", "name == f'{name}'", "name if name else name", "eval('1')", "name",
-    "1 + 1 == 2", "annotations['x'].score > 1", "evals['x'].label == 'y'", "latency_ms > 'x' > None",
+    "1 + 1 == 2", "annotations['x'].explanation == 'y'", "evals['x'] > 1", "annotations == 1",
+    "latency_ms > 'x' > None", "trace_annotations['x'].score > 1", "annotations['x']['y'] == 1", "annotations['']",
     "start_time > 5", "start_time > 'soon'", "name == ['a']", "attributes[name] == 1", "attributes[0:1] == 1",
     "attributes == 1", "name is 1", "print(name) == 1", "ｎame == 'x'", "parent_span == 1", "'a' 'b'",
     "name := 'x'", "(name := 'x') == 'x'", "name == " + "9" * 30, "(" * 100 + "name" + ")" * 100,

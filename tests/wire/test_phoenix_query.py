@@ -272,3 +272,42 @@ def test_tenants_and_environments_are_apart(filled: Wire) -> None:
     assert rows(filled, names, key=bound) == []
     assert len(rows(filled, names, key=filled.key(KeyScope.READ))) == 4
     assert ask(filled, names, key=filled.key(KeyScope.INGEST)).status_code == 403
+
+
+def test_conditions_ask_what_was_said_of_spans(filled: Wire) -> None:
+    def say(number: int, name: str, identifier: str = "", **result: Any) -> None:
+        said = {"span_id": hex_id(number, 8), "name": name, "annotator_kind": "LLM", "identifier": identifier}
+        answer = filled.post("/v1/span_annotations?sync=true", {"data": [{**said, "result": result}]})
+        assert answer.status_code == 200, answer.text
+
+    say(1, "quality", score=0.9, label="good")
+    say(2, "quality", score=0.2, label="bad")
+    say(2, "quality", "again", score=0.7)
+    say(3, "topic", label="5")
+    whole = {"trace_id": hex_id(2, 16), "name": "quality", "annotator_kind": "CODE", "result": {"score": 1}}
+    assert filled.post("/v1/trace_annotations?sync=true", {"data": [whole]}).status_code == 200
+    for condition, wanted in (
+        ("annotations['quality'].score > 0.5", "12"),
+        ("evals['quality'].score < 0.5", "2"),
+        ("0.5 > evals['quality'].score and span_kind == 'LLM'", "2"),
+        ("annotations['quality'].label == 'good'", "1"),
+        ("'OO' in annotations['quality'].label", "1"),
+        ("annotations['quality'].label in ['bad', 'worse']", "2"),
+        ("float(annotations['topic'].label) == 5", "3"),
+        ("annotations['quality'].score > evals['topic'].score", ""),
+        ("annotations['topic'].label == '5' or annotations['quality'].score > 0.8", "13"),
+        ("annotations['quality'].score is not None", "12"),
+        ("annotations['quality'] is None", "34"),
+        ("annotations['quality']", "12"),
+        ("not evals['quality'] and not evals['topic']", "4"),
+        ("not (annotations['quality'].score > 0.5)", ""),
+        ("annotations['nothing'].score != 1", ""),
+    ):
+        assert where(filled, condition) == set(wanted), condition
+
+
+def test_conditions_ask_for_costs(wire: Wire) -> None:
+    costs = {"llm.cost.prompt": 0.25, "llm.cost.completion": 0.5, "llm.cost.total": 0.75}
+    fill(wire, span(wire, 1, span_kind="LLM", attributes=costs), span(wire, 2, span_kind="LLM"))
+    assert where(wire, "llm.cost.total >= 0.75 and llm.cost.prompt < 0.3") == {"1"}
+    assert where(wire, "llm.cost.total is None") == {"2"}

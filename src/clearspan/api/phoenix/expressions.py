@@ -8,21 +8,23 @@ value is unknown (None), and a span matches only what is True.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from clearspan.api.phoenix.span_views import SpanView
 from clearspan.ingest.openinference import nested
+from clearspan.model.annotation import Annotation
 from clearspan.model.clock import ns_from_datetime
 
 CHARS_MAX: Final = 8_000
 NODES_MAX: Final = 500
 DEPTH_MAX: Final = 40
 UNSUPPORTED: Final = {
-    **dict.fromkeys(("annotations", "evals", "trace_annotations"), "conditions on annotations are not supported"),
+    "trace_annotations": "of annotations those of the span can be asked for: annotations['name']",
     "cumulative_token_count": "sums over the spans below are not supported",
     "parent_span": "of a parent only `parent_span is None` and `is not None` can be asked",
 }
@@ -45,6 +47,10 @@ FIELDS: Final[Mapping[str, Callable[[SpanView], Any]]] = {
 TIMES: Final = frozenset({"start_time", "end_time"})
 UPPER: Final = frozenset({"span_kind", "status_code"})
 """Compared with words in any case."""
+
+ANNOTATIONS: Final = frozenset({"annotations", "evals"})
+"""Two names of one thing, as in Phoenix."""
+PARTS: Final = ("label", "score")
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -72,6 +78,14 @@ class Attribute:
     """An attribute, or the object of all that begin with its key and a dot."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What annotations of one name say of the span; `part` None: that there are any."""
+
+    name: str
+    part: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,7 @@ class Negation:
     child: Node
 
 
-Operand: TypeAlias = Const | Named | Attribute | Cast
+Operand: TypeAlias = Const | Named | Attribute | Said | Cast
 Node: TypeAlias = Comparison | IsMissing | IsOrphan | Every | Some | Negation
 
 _OPERATORS: Final[Mapping[type[ast.cmpop], str]] = {
@@ -152,7 +166,12 @@ def parse_projection(text: str) -> Named | Attribute:
     return found
 
 
-def value_of(operand: Operand, view: SpanView) -> Any:
+Chosen: TypeAlias = Mapping[str, Annotation | None]
+"""One annotation of each name that a comparison names."""
+NONE_CHOSEN: Final[Chosen] = {}
+
+
+def value_of(operand: Operand, view: SpanView, chosen: Chosen = NONE_CHOSEN) -> Any:
     """What a span has there; None: nothing."""
     match operand:
         case Const():
@@ -161,8 +180,11 @@ def value_of(operand: Operand, view: SpanView) -> Any:
             return FIELDS[operand.name](view)
         case Attribute():
             return attribute_of(view, operand.key)
+        case Said():
+            said = chosen.get(operand.name)
+            return said if said is None or operand.part is None else getattr(said, operand.part)
         case Cast():
-            return _cast(operand.to, value_of(operand.child, view))
+            return _cast(operand.to, value_of(operand.child, view, chosen))
 
 
 def attribute_of(view: SpanView, key: str) -> Any:
@@ -173,11 +195,22 @@ def attribute_of(view: SpanView, key: str) -> Any:
     return nested(attributes, key)
 
 
-def holds(node: Node, view: SpanView, is_orphan: Callable[[SpanView], bool]) -> bool | None:
+def nothing_said(_view: SpanView, _name: str) -> Sequence[Annotation]:
+    """Of a span that nobody has annotated."""
+    return ()
+
+
+def holds(
+    node: Node,
+    view: SpanView,
+    is_orphan: Callable[[SpanView], bool],
+    said: Callable[[SpanView, str], Sequence[Annotation]] = nothing_said,
+) -> bool | None:
     """Whether a condition holds for a span; None: unknown.
 
     Args:
         is_orphan: whether a span has no parent that is there.
+        said: the annotations of a name about the span itself. Of several one that meets a comparison is enough.
     """
     match node:
         case Every() | Some():
@@ -185,20 +218,40 @@ def holds(node: Node, view: SpanView, is_orphan: Callable[[SpanView], bool]) -> 
             decides = isinstance(node, Some)
             found: bool | None = not decides
             for child in node.children:
-                each = holds(child, view, is_orphan)
+                each = holds(child, view, is_orphan, said)
                 if each is decides:
                     return decides
                 found = None if each is None else found
             return found
         case Negation():
-            inner = holds(node.child, view, is_orphan)
+            inner = holds(node.child, view, is_orphan, said)
             return None if inner is None else not inner
         case IsMissing():
-            return value_of(node.child, view) is None
+            return all(value_of(node.child, view, each) is None for each in _choices((node.child,), view, said))
         case IsOrphan():
             return is_orphan(view)
         case Comparison():
-            return _compare(node.operator, value_of(node.left, view), value_of(node.right, view))
+            told = {
+                _compare(node.operator, value_of(node.left, view, each), value_of(node.right, view, each))
+                for each in _choices((node.left, node.right), view, said)
+            }
+            return True if True in told else False if False in told else None
+
+
+def _choices(
+    operands: Sequence[Operand], view: SpanView, said: Callable[[SpanView, str], Sequence[Annotation]]
+) -> Iterator[Chosen]:
+    """Every choice of one annotation of each name that the operands name; None stands in where there is none."""
+    names = sorted({name for operand in operands if (name := name_said(operand)) is not None})
+    for chosen in itertools.product(*(said(view, name) or (None,) for name in names)):
+        yield dict(zip(names, chosen, strict=True))
+
+
+def name_said(operand: Operand) -> str | None:
+    """The annotations that an operand is about."""
+    while isinstance(operand, Cast):
+        operand = operand.child
+    return operand.name if isinstance(operand, Said) else None
 
 
 def _parsed(text: str) -> ast.expr:
@@ -230,6 +283,10 @@ class _Reader:
                 return self._comparisons(found, depth)
             case ast.Constant(value=bool()):
                 return Comparison("==", Const(bool(found.value)), Const(True))
+            case ast.Subscript():
+                said = self._named(found)
+                if isinstance(said, Said) and said.part is None:
+                    return Negation(IsMissing(said))
         raise self._refusal(found, "a comparison, or several joined by and, or and not, is needed")
 
     def operand(self, found: ast.expr, depth: int) -> Operand:
@@ -277,6 +334,9 @@ class _Reader:
             raise self._refusal(right, "None is compared by `is` and `is not`")
         word = _OPERATORS[type(operator)]
         one, other = self.operand(left, depth), self.operand(right, depth)
+        for each, written in ((one, left), (other, right)):
+            if isinstance(each, Said) and each.part is None:
+                raise self._refusal(written, "compare its .label or its .score, or ask whether it `is None`")
         if word not in ("in", "not in"):
             if isinstance(one, Const) and not isinstance(other, Const):
                 word, one, other = _SWAPPED[word], other, one
@@ -284,12 +344,17 @@ class _Reader:
                 raise self._refusal(right, "a list is compared by `in` only")
         return Comparison(word, one, _fitting(one, other))
 
-    def _named(self, found: ast.expr) -> Named | Attribute:
+    def _named(self, found: ast.expr) -> Named | Attribute | Said:
         path = self._path(found)
         dotted = ".".join(path)
         name = ALIASES.get(dotted, dotted)
         if name in FIELDS:
             return Named(name)
+        if path[0] in ANNOTATIONS:
+            name, *part = path[1:] or [""]
+            if name and (not part or (len(part) == 1 and part[0] in PARTS)):
+                return Said(name, part[0] if part else None)
+            raise self._refusal(found, f"of annotations can be asked {path[0]}['name'], its .label and its .score")
         if path[0] in UNSUPPORTED:
             raise self._refusal(found, UNSUPPORTED[path[0]])
         if path[0] == "attributes" and len(path) > 1:

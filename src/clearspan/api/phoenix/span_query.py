@@ -14,7 +14,7 @@ from starlette.responses import Response
 from clearspan.api.auth import Permission, principal_of, requires
 from clearspan.api.phoenix import expressions
 from clearspan.api.phoenix.conventions import Body, Moment, Refused, bound_ns, phoenix, read_object, render_time
-from clearspan.api.phoenix.expressions import BadExpression, Comparison, Const, IsMissing, Named, Node
+from clearspan.api.phoenix.expressions import BadExpression, Comparison, Const, IsMissing, Named, Negation, Node
 from clearspan.api.phoenix.naming import scope_of
 from clearspan.api.phoenix.span_filters import STATUS_WORDS, FilterBuilder, condition
 from clearspan.api.phoenix.span_views import KINDS, SpanView, render_span
@@ -25,9 +25,13 @@ from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal
 from clearspan.catalog.projects import DEFAULT_PROJECT
 from clearspan.ingest.openinference import KIND_KEY, columns, flatten, nested
+from clearspan.model.annotation import Annotation, AnnotationTarget
 from clearspan.model.errors import ReadTooSlow
 from clearspan.model.trace import Scope, Window
+from clearspan.query.ast import Group, SomeEntry
+from clearspan.query.fields import Collection
 from clearspan.query.operators import Operator
+from clearspan.store.annotations import AnnotationReader
 from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
 
 LIMIT_DEFAULT: Final = 1_000
@@ -278,7 +282,8 @@ def _found(services: Services, scope: Scope, query: SpanTableQuery, asked: _Quer
     if query.where is not None:
         where = query.where
         _narrow(services, scope, builder, where)
-        builder.add(rest=lambda view: expressions.holds(where, view, parents.is_orphan) is True)
+        words = _Words(services.annotations)
+        builder.add(rest=lambda view: expressions.holds(where, view, parents.is_orphan, words.said) is True)
     if asked.root_spans_only:
         if asked.orphan_span_as_root_span:
             builder.add(rest=parents.is_orphan)
@@ -294,6 +299,10 @@ def _found(services: Services, scope: Scope, query: SpanTableQuery, asked: _Quer
 def _narrow(services: Services, scope: Scope, builder: FilterBuilder, where: Node) -> None:
     """Give the store what it can check of a condition; everything is checked again with the record."""
     for part in where.children if isinstance(where, expressions.Every) else (where,):
+        for name in _names_needed(part):
+            also = condition("annotation_target", Operator.EQUALS, [AnnotationTarget.SPAN.value])
+            named = condition("annotation_name", Operator.EQUALS, [name])
+            builder.add(SomeEntry(Collection.ANNOTATIONS, Group("AND", (also, named))))
         match part:
             case IsMissing(child=Named(name="parent_id")):
                 builder.parent("null")
@@ -303,6 +312,18 @@ def _narrow(services: Services, scope: Scope, builder: FilterBuilder, where: Nod
                 texts = [each for each in values if isinstance(each, str)]
                 if texts and len(texts) == len(values):
                     _narrow_by(services, scope, builder, name, texts)
+
+
+def _names_needed(part: Node) -> set[str]:
+    """Names of which the span must have an annotation for a condition to hold."""
+    match part:
+        case Comparison():
+            names = {expressions.name_said(part.left), expressions.name_said(part.right)}
+        case Negation(child=IsMissing(child=child)):
+            names = {expressions.name_said(child)}
+        case _:
+            names = set()
+    return {name for name in names if name is not None}
 
 
 def _narrow_by(services: Services, scope: Scope, builder: FilterBuilder, name: str, values: list[str]) -> None:
@@ -320,6 +341,22 @@ def _narrow_by(services: Services, scope: Scope, builder: FilterBuilder, name: s
             builder.kinds(values)
         case "status_code" if all(each in STATUS_WORDS for each in values):
             builder.status_codes(values)
+
+
+class _Words:
+    """What was said of spans; reads each trace once."""
+
+    def __init__(self, reader: AnnotationReader) -> None:
+        self._reader = reader
+        self._of: dict[int, list[Annotation]] = {}
+
+    def said(self, view: SpanView, name: str) -> list[Annotation]:
+        """The annotations of a name about the span itself."""
+        trace_pk = view.row.trace.trace_pk
+        if trace_pk not in self._of:
+            rows = self._reader.annotations_of([trace_pk]).get(trace_pk, [])
+            self._of[trace_pk] = [row.annotation for row in rows if row.annotation.target is AnnotationTarget.SPAN]
+        return [each for each in self._of[trace_pk] if (each.span_id, each.name) == (view.span_id, name)]
 
 
 class _Parents:
