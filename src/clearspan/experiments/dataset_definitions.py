@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from clearspan.catalog.datasets import Dataset
-from clearspan.model.errors import InvalidFilter, InvalidPage
-from clearspan.query.ast import Condition, Expr, Group, Not
+from clearspan.experiments.definition_lists import parse_sort_by, satisfies
+from clearspan.model.errors import InvalidFilter
+from clearspan.query.ast import Expr
 from clearspan.query.evaluate import holds
 from clearspan.query.fields import Field, FieldType, Level
 
@@ -48,17 +49,7 @@ def find_dataset_field(name: str) -> tuple[Field, None]:
 
 def matches(expr: Expr | None, dataset: Dataset) -> bool:
     """Whether a dataset satisfies a filter; None is satisfied by every one."""
-    match expr:
-        case None:
-            return True
-        case Condition():
-            return holds(expr, _BY_NAME[expr.field.name](dataset))
-        case Not():
-            return not matches(expr.child, dataset)
-        case Group():
-            found = (matches(child, dataset) for child in expr.children)
-            return all(found) if expr.connector == "AND" else any(found)
-    raise AssertionError("a definition has no spans")
+    return satisfies(expr, lambda condition: holds(condition, _BY_NAME[condition.field.name](dataset)))
 
 
 def sorted_by(sort_by: str, found: Sequence[Dataset]) -> list[Dataset]:
@@ -67,11 +58,7 @@ def sorted_by(sort_by: str, found: Sequence[Dataset]) -> list[Dataset]:
     Raises:
         InvalidPage: another name.
     """
-    descending, name = sort_by.startswith("-"), sort_by.removeprefix("-")
-    if name not in SORTABLE:
-        allowed = ", ".join(SORTABLE)
-        text = f"cannot sort by `{sort_by[:100]}`; allowed, each with an optional leading `-`: {allowed}"
-        raise InvalidPage(text, fields=("sort_by",))
+    name, descending = parse_sort_by(sort_by, SORTABLE)
 
     def key(dataset: Dataset) -> tuple[int | str, int]:
         value = _FIELDS[name][1](dataset)

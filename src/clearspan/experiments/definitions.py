@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from clearspan.catalog.experiments import Experiment, ExperimentStatus
-from clearspan.model.errors import InvalidFilter, InvalidPage
-from clearspan.query.ast import Condition, Expr, Group, Not
+from clearspan.experiments.definition_lists import parse_sort_by, satisfies
+from clearspan.model.errors import InvalidFilter
+from clearspan.query.ast import Condition, Expr
 from clearspan.query.evaluate import holds
 from clearspan.query.fields import Field, FieldType, Level
 from clearspan.query.operators import NEGATIONS, Operator
@@ -105,17 +106,7 @@ def find_definition_field(name: str) -> tuple[Field, None]:
 
 def matches(expr: Expr | None, known: Known) -> bool:
     """Whether an experiment satisfies a filter; None is satisfied by every one."""
-    match expr:
-        case None:
-            return True
-        case Condition():
-            return _holds(expr, known)
-        case Not():
-            return not matches(expr.child, known)
-        case Group():
-            found = (matches(child, known) for child in expr.children)
-            return all(found) if expr.connector == "AND" else any(found)
-    raise AssertionError("a definition has no spans")
+    return satisfies(expr, lambda condition: _holds(condition, known))
 
 
 def sorted_by(sort_by: str, found: Sequence[Known]) -> list[Known]:
@@ -124,12 +115,7 @@ def sorted_by(sort_by: str, found: Sequence[Known]) -> list[Known]:
     Raises:
         InvalidPage: another name.
     """
-    descending, name = sort_by.startswith("-"), sort_by.removeprefix("-")
-    if name not in SORTABLE:
-        raise InvalidPage(
-            f"cannot sort by `{sort_by[:100]}`; allowed, each with an optional leading `-`: {', '.join(SORTABLE)}",
-            fields=("sort_by",),
-        )
+    name, descending = parse_sort_by(sort_by, SORTABLE)
     value_of = _ONE[name][1]
     by_creation = sorted(found, key=lambda each: each.experiment.project_id, reverse=descending)
     there = [each for each in by_creation if value_of(each) is not None]

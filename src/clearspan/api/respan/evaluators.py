@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -15,16 +15,18 @@ from clearspan.api.errors import dump_json
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.evaluator_bodies import read_evaluator, render_evaluator, slug_of, type_of
 from clearspan.api.respan.filters import Vocabulary, current_filters, parse_filters
+from clearspan.api.respan.operations import operation
 from clearspan.api.respan.paging import render_page
 from clearspan.api.respan.params import parse_page
 from clearspan.api.respan.traces import json_response
-from clearspan.api.routing import Endpoint, RestRoute
+from clearspan.api.routing import RestRoute
 from clearspan.api.services import services_of
 from clearspan.catalog.evaluators import Evaluator
+from clearspan.experiments.definition_lists import parse_sort_by, satisfies
 from clearspan.experiments.definitions import uuid_text
 from clearspan.experiments.evaluator_config import Kind
-from clearspan.model.errors import Conflict, InvalidFilter, InvalidPage, NotFound
-from clearspan.query.ast import Condition, Expr, Group
+from clearspan.model.errors import Conflict, InvalidFilter, NotFound
+from clearspan.query.ast import Condition
 from clearspan.query.evaluate import holds
 from clearspan.query.fields import Field, FieldType, Level
 
@@ -144,30 +146,16 @@ async def _matching(request: Request, body: Json) -> list[Evaluator]:
     services, principal = services_of(request), principal_of(request)
     where = parse_filters(body.get("filters"), body.get("operator"), fields=_WORDS)
     every = await services.reads.run(services.catalog.evaluators.listed, principal.org_id)
-    return [each for each in every if _matches(where, each)]
+    return [each for each in every if satisfies(where, partial(_holds, each))]
 
 
-def _matches(expr: Expr | None, evaluator: Evaluator) -> bool:
-    match expr:
-        case None:
-            return True
-        case Condition():
-            return holds(expr, _FIELDS[expr.field.name.removeprefix("evaluator.")][1](evaluator))
-        case Group():
-            found = (_matches(child, evaluator) for child in expr.children)
-            return all(found) if expr.connector == "AND" else any(found)
-    raise AssertionError("filters of this dialect have conditions and groups")
+def _holds(evaluator: Evaluator, condition: Condition) -> bool:
+    return holds(condition, _FIELDS[condition.field.name.removeprefix("evaluator.")][1](evaluator))
 
 
 def _sorted(found: list[Evaluator], sort_by: str) -> list[Evaluator]:
     """In an order, ties by creation. Raises InvalidPage."""
-    descending, name = sort_by.startswith("-"), sort_by.removeprefix("-")
-    if name not in _SORTABLE:
-        allowed = ", ".join(_SORTABLE)
-        raise InvalidPage(
-            f"cannot sort by `{sort_by[:100]}`; allowed, each with an optional leading `-`: {allowed}",
-            fields=("sort_by",),
-        )
+    name, descending = parse_sort_by(sort_by, _SORTABLE)
     value_of: Any = _FIELDS[name][1]
     return sorted(found, key=lambda each: (value_of(each), each.id), reverse=descending)
 
@@ -180,23 +168,6 @@ def _expect(found: Evaluator | None) -> Evaluator:
     if found is None:
         raise NotFound("There is no such evaluator.")
     return found
-
-
-_OBJECT: Final = {"content": {"application/json": {"schema": {"type": "object"}}}}
-
-
-def operation(
-    method: str, path: str, endpoint: Endpoint, status: str = "200", *, also: tuple[str, ...] = (), **more: Any
-) -> RestRoute:
-    """One operation; `also` are methods besides, which the description leaves out."""
-    names = re.findall(r"\{(\w+)\}", path)
-    openapi: dict[str, Any] = {
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
-        "responses": {status: {"description": "Success.", **({} if status == "204" else _OBJECT)}},
-    }
-    if method in ("POST", "PATCH"):
-        openapi["requestBody"] = {"required": False, **_OBJECT}
-    return RestRoute((method, *also), path, endpoint, TAG, openapi=openapi, **more)
 
 
 ROUTES: Final[tuple[RestRoute, ...]] = (

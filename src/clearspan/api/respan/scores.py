@@ -17,9 +17,9 @@ from clearspan.api.errors import dump_json
 from clearspan.api.policies import policy_of
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.deletes import DIALECT, REASON_CHARS_MAX, REASON_HEADER
-from clearspan.api.respan.evaluators import operation
 from clearspan.api.respan.experiments.finding import Evaluators
 from clearspan.api.respan.filters import current_filters, parse_filters
+from clearspan.api.respan.operations import operation
 from clearspan.api.respan.paging import page_url
 from clearspan.api.respan.params import parse_page
 from clearspan.api.respan.score_bodies import has_value, read_names, read_value, render_row
