@@ -291,6 +291,27 @@ def test_traces_that_are_resumed_one_right_after_another_complete_the_experiment
     in_lab(tmp_path, None, story)
 
 
+def test_items_cannot_say_what_results_are_found_by(tmp_path: Path) -> None:
+    marks = {"experiment_superseded": "2", "experiment_attempt": "7", "not_scored_count": "1", "not_scored": {"x": "y"}}
+    marks |= {REFERENCE_EXAMPLE_KEY: "0e" * 16, "lang": "de"}
+
+    async def story(lab: Lab) -> None:
+        await lab.prepare(0, DUPLICATE)
+        new = NewItem({"q": 1}, "out", marks)  # as an import of an experiment's traces makes them
+        lab.items = list(await lab.services.items.add("key_test", lab.dataset, [new]))
+        now_ns = lab.services.clock.now_ns()
+        definition = ExperimentDefinition("second", lab.dataset.uuid, [DUPLICATE], now_ns)
+        lab.experiment = lab.catalog.experiments.create(lab.org_id, definition)
+        await lab.runner.start(lab.experiment)
+        await lab.ended()
+        assert lab.progress() == Progress(1, 1, 0, 0, 0, 0, 100.0)
+        (detail,) = lab.results()[lab.items[0].id]
+        assert dict(detail.row.summary.metadata)["lang"] == "de"
+        assert detail.row.summary.trace_id == lab.trace_of(0)
+
+    in_lab(tmp_path, None, story)
+
+
 def test_what_was_done_while_it_waited_is_measured_with_the_calls(tmp_path: Path, stub: LlmStub) -> None:
     async def story(lab: Lab) -> None:
         lab.evaluator("cheap", kind="cost", max_usd="1")

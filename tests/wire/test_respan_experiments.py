@@ -247,6 +247,7 @@ def test_an_experiment_of_a_langsmith_client_is_one_here(wire: Wire, dataset: Da
     assert wire.send("PATCH", f"{ALL}{uuid_}/", {"name": "renamed"}).json()["name"] == "renamed"
     for method, part, body_ in (
         ("PATCH", f"logs/{trace_id}/", {"input": 1, "output": 2}), ("POST", "cancel/", None), ("POST", "retry/", None),
+        ("POST", "start/", None),
         ("GET", "progress/", None), ("PATCH", "", {"workflow": WAIT, "evaluator_ids": []}),
     ):  # fmt: skip
         assert wire.send(method, f"{ALL}{uuid_}/{part}", body_).status_code == 400, part
@@ -299,6 +300,8 @@ def test_a_waiting_trace_takes_its_result_once(wire: Wire, dataset: Dataset) -> 
         ({"input": 1}, "output"), ({"output": 1}, "input"), ({"input": 1, "output": 1, "metrics": [1]}, "metrics"),
         ({"input": 1, "output": 1, "metrics": {"cost": "x"}}, "metrics"),
         ({"input": 1, "output": 1, "metadata": 3}, "metadata"),
+        ({"input": 1, "output": 1, "metadata": {"experiment_superseded": "1"}}, "metadata"),
+        ({"input": 1, "output": 1, "metadata": {"_reference_example_id": "1"}}, "metadata"),
     ):  # fmt: skip
         answer = wire.send("PATCH", path, said)
         assert (answer.status_code, key in answer.json()) == (400, True), answer.text
@@ -315,6 +318,30 @@ def test_a_waiting_trace_takes_its_result_once(wire: Wire, dataset: Dataset) -> 
     assert ask(wire, experiment_id, "logs/list/", pending)["count"] == 2
     assert wire.post(f"{ALL}{experiment_id}/cancel/").json()["status"] == "cancelled"
     assert wire.post(f"{ALL}{experiment_id}/cancel/").status_code == 200, "a repeat is harmless"
+
+
+def test_a_cancelled_experiment_is_started_again_and_goes_on(wire: Wire, dataset: Dataset) -> None:
+    make_evaluator(wire, "accuracy")
+    experiment_id = create(wire, body(dataset, workflow=WAIT))["id"]
+    path = f"{ALL}{experiment_id}/"
+    pending = {"status": {"value": ["pending"]}}
+    wait_for(lambda: ask(wire, experiment_id, "logs/list/", pending)["count"] == 3)
+    ids = sorted(each["id"] for each in ask(wire, experiment_id, "logs/list/")["results"])
+    assert wire.post(f"{path}cancel/").json()["status"] == "cancelled"
+    said = {"input": 1, "output": 2}
+    assert wire.send("PATCH", f"{path}logs/{ids[0]}/", said).json()["code"] == "experiment_cancelled"
+    assert wire.post(f"{path}retry/").json()["code"] == "experiment_cancelled"
+    assert wire.post(f"{path}start/").status_code == 200
+    wait_for(lambda: read(wire, experiment_id)["status"] == "running")
+    for trace_id in ids:
+        assert wire.send("PATCH", f"{path}logs/{trace_id}/", said).json()["status"] == "success"
+    done = ended(wire, experiment_id)
+    assert done["status"] == "completed"
+    assert wire.post(f"{path}start/").json()["status"] == "completed", "nothing is left to do"
+    assert read(wire, experiment_id)["completed_at"] == done["completed_at"]
+    assert sorted(each["id"] for each in ask(wire, experiment_id, "logs/list/")["results"]) == ids
+    assert wire.post(f"{path}start/", key=wire.key(KeyScope.READ)).status_code == 403
+    assert wire.post(f"{ALL}nobody/start/").status_code == 404
 
 
 def test_removing_an_experiment_is_a_deletion_with_a_receipt(wire: Wire, dataset: Dataset) -> None:
@@ -368,5 +395,6 @@ def test_keys_see_and_do_what_they_may(wire: Wire, dataset: Dataset) -> None:
     staging = wire.key(*KeyScope, environment="staging")
     assert wire.post(f"{path}logs/list/", {}, key=staging).json()["count"] == 0
     assert wire.send("DELETE", path, key=staging).status_code == 403
+    assert wire.post(ALL, body(dataset), key=staging).status_code == 403, "it may use no datasets"
     other = wire.catalog.create_organisation("other")
     assert wire.get(path, key=wire.key(*KeyScope, org_id=other.id)).status_code == 404

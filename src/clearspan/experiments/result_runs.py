@@ -29,7 +29,7 @@ from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.metadata import flatten
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.run_parts import RunOperation
-from clearspan.ingest.run_promotion import dotted_segment, dotted_uuid
+from clearspan.ingest.run_promotion import REFERENCE_EXAMPLE_KEY, dotted_segment, dotted_uuid
 from clearspan.ingest.semconv import METADATA_PAIRS_MAX
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.errors import PayloadTooLarge
@@ -48,6 +48,9 @@ WAIT_NAME: Final = "wait"
 FIRST_ATTEMPT: Final = 1
 REPETITION: Final = 1
 """The only one there is as yet; part of the id, so that more of them need no new ids."""
+
+RESERVED: Final = frozenset({ATTEMPT_KEY, SUPERSEDED_KEY, NOT_SCORED_KEY, NOT_SCORED_COUNT_KEY, REFERENCE_EXAMPLE_KEY})
+"""Metadata by which results are found and counted: nobody else's metadata may say it."""
 
 _ROOM: Final = 32
 """Metadata of ours that one result has at most, reasons of unscored evaluators beyond it left out."""
@@ -230,7 +233,7 @@ def _item_metadata(item: Item, ours: Mapping[str, Any]) -> dict[str, Any]:
         room -= sum(1 for _ in flatten(value, key))
         if room < 0:
             break
-        if key not in ours and key != SUPERSEDED_KEY:
+        if key not in ours and key not in RESERVED:
             out[key] = value
     return out
 

@@ -19,6 +19,7 @@ from clearspan.experiments.experiment_jobs import ExperimentJobs, read_cursor
 from clearspan.experiments.item_runs import Outcome, Parts
 from clearspan.experiments.llm import LlmClient
 from clearspan.experiments.overdue import OverdueTraces
+from clearspan.experiments.result_runs import RESERVED
 from clearspan.experiments.result_states import ResultStates, Waiting
 from clearspan.experiments.run import MISSING, TOTAL, ExperimentRun
 from clearspan.experiments.score_types import NotScored, ScoreValue, Subject
@@ -151,10 +152,13 @@ class Runner:
             than RESUME_WAIT_S: it goes on, over restarts, too.
         Raises:
             NotFound: there is no such result.
+            InvalidInput: `metadata` names a key of the server's own.
             Conflict: it does not wait, somebody is resuming it, or the experiment was cancelled.
         """
         _check_managed(experiment)
         trace_id = normalise_id(trace_id)
+        if (taken := next((key for key in metadata or {} if key in RESERVED), None)) is not None:
+            raise InvalidInput(f"metadata.{taken} is the server's own: results are found by it.", fields=("metadata",))
         if experiment.status is _S.CANCELLED:
             raise Conflict("The experiment was cancelled.", code="experiment_cancelled")
         if trace_id in self._resuming:

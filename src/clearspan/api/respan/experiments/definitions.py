@@ -128,6 +128,10 @@ def _shown(services: Services, principal: Principal, experiment_id: str) -> Json
 def _make(services: Services, principal: Principal, body: Json) -> Experiment:
     if principal.bound:
         raise NotPermitted("This API key is bound to projects: it can use no datasets, and make no experiments.")
+    if principal.environment is not None:  # which results have none of
+        raise NotPermitted(
+            "This API key is limited to an environment: it can use no datasets, and make no experiments."
+        )
     beside = around(services, principal)
     said = _read(services, principal, body, beside)
     check_new(body, said)

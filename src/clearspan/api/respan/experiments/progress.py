@@ -42,6 +42,21 @@ async def cancel_experiment(request: Request) -> Response:
 
 
 @requires(Permission.INGEST)
+async def start_experiment(request: Request) -> Response:
+    """Go on with an experiment that was cancelled or failed: items that have a result are not run again.
+
+    One that runs, waits or is completed stays as it is.
+    """
+    services, principal = services_of(request), principal_of(request)
+    found = await services.reads.run(find_experiment, services, principal, experiment_id_of(request))
+    _check_managed(found)
+    if found.status in (ExperimentStatus.CANCELLED, ExperimentStatus.FAILED):
+        await services.runner.start(found)
+    again = await services.reads.run(find_experiment, services, principal, found.public_id)
+    return json_response(await services.reads.run(_progress, services, again))
+
+
+@requires(Permission.INGEST)
 async def retry_experiment(request: Request) -> Response:
     """Run again the items whose result failed."""
     services, principal = services_of(request), principal_of(request)

@@ -14,7 +14,12 @@ from clearspan.api.respan.experiments.definitions import (
 from clearspan.api.respan.experiments.exports import DOWNLOAD, download_export, read_export
 from clearspan.api.respan.experiments.histograms import score_histogram
 from clearspan.api.respan.experiments.lists import list_experiment_items, list_experiments, summarise_experiments
-from clearspan.api.respan.experiments.progress import cancel_experiment, experiment_progress, retry_experiment
+from clearspan.api.respan.experiments.progress import (
+    cancel_experiment,
+    experiment_progress,
+    retry_experiment,
+    start_experiment,
+)
 from clearspan.api.respan.experiments.traces import (
     list_experiment_traces,
     resume_experiment_trace,
@@ -62,6 +67,7 @@ ROUTES: Final = (
     _route(("GET",), f"{_ONE}exports/{{export_id}}/", read_export, schema.EXPORT),
     _route(("GET",), f"{_ONE}progress/", experiment_progress, schema.PROGRESS),
     _route(("POST",), f"{_ONE}cancel/", cancel_experiment, schema.PROGRESS),
+    _route(("POST",), f"{_ONE}start/", start_experiment, schema.PROGRESS),
     _route(("POST",), f"{_ONE}retry/", retry_experiment, schema.PROGRESS),
 )
 """In the order in which they are tried."""

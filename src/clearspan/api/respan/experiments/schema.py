@@ -337,4 +337,4 @@ DOWNLOAD: Final[Json] = {
         **{each: {"description": _ERROR_TEXTS[each], **_content(ERROR)} for each in ("400", "403", "404")},
     },
 }
-PROGRESS: Final[Json] = {"parameters": _ID, "responses": _answers("200", _PROGRESS, "400", "401", "403", "404")}
+PROGRESS: Final[Json] = {"parameters": _ID, "responses": _answers("200", _PROGRESS, "400", "401", "403", "404", "409")}
