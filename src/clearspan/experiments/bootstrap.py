@@ -7,6 +7,8 @@ For a mean the jackknife's acceleration is the skewness of the sample divided by
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
@@ -34,25 +36,50 @@ class Interval(NamedTuple):
 
 
 def interval_of_mean(values: Floats, *, level: float = LEVEL, seed: int = SEED) -> Interval | None:
-    """The BCa interval of the mean of a sample; None for fewer than two values, or some that are not finite.
+    """As `intervals_of_means`, of one sample."""
+    return intervals_of_means([values], level=level, seed=seed)[0]
 
-    The same values in the same order give the same interval; their negatives give its mirror image.
+
+def intervals_of_means(samples: Sequence[Floats], *, level: float = LEVEL, seed: int = SEED) -> list[Interval | None]:
+    """The BCa interval of the mean of each sample; None for fewer than two values, or some that are not finite.
+
+    The same values in the same order give the same interval, whatever samples stand beside them; their negatives give
+    its mirror image.
 
     Args:
-        values: shape (n,).
-    Cost: n values drawn per resample, 10 ns each; memory a million of them.
+        samples: of shape (n,) each.
+    Cost: n values drawn per resample, 5 ns each, once for all samples of one length, and 5 ns for each sample to look
+        them up; memory a million of them.
     """
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        return None
-    resamples = max(RESAMPLES_MIN, min(RESAMPLES_MAX, DRAWS_MAX // n))
-    mean = float(values.mean())
-    if (values == values[0]).all():
-        return Interval(mean, mean, level, resamples)
-    centred = values - mean
-    unit = float(np.abs(centred).max())  # so that squares and cubes neither vanish nor run over
-    centred /= unit
-    means = np.sort(_resampled(centred, resamples, seed))
+    found: list[Interval | None] = [None] * len(samples)
+    spread: defaultdict[int, list[int]] = defaultdict(list)  # length → the samples whose means differ
+    for at, values in enumerate(samples):
+        if len(values) < 2 or not np.isfinite(values).all():
+            continue
+        if (values == values[0]).all():
+            mean = float(values.mean())
+            found[at] = Interval(mean, mean, level, _count(len(values)))
+        else:
+            spread[len(values)].append(at)
+    for n, places in spread.items():
+        centred = [samples[at] - float(samples[at].mean()) for at in places]
+        units = [float(np.abs(each).max()) for each in centred]  # so that squares and cubes neither vanish nor run over
+        centred = [each / unit for each, unit in zip(centred, units, strict=True)]
+        means = _resampled(centred, _count(n), seed)
+        for at, each, unit, row in zip(places, centred, units, means, strict=True):
+            low, high = _bounds(each, np.sort(row), level)
+            mean = float(samples[at].mean())
+            found[at] = Interval(mean + unit * low, mean + unit * high, level, _count(n))
+    return found
+
+
+def _count(n: int) -> int:
+    return max(RESAMPLES_MIN, min(RESAMPLES_MAX, DRAWS_MAX // n))
+
+
+def _bounds(centred: Floats, means: Floats, level: float) -> tuple[float, float]:
+    """The interval of a sample whose mean is 0, by the means of its resamples in order."""
+    resamples = len(means)
     normal = NormalDist()
     # Half of the ties on either side, so that a sample and its negatives are treated alike.
     below = (np.searchsorted(means, 0.0, "left") + np.searchsorted(means, 0.0, "right")) / (2 * resamples)
@@ -66,16 +93,22 @@ def interval_of_mean(values: Floats, *, level: float = LEVEL, seed: int = SEED) 
 
     tail = (1 - level) / 2
     low, high = np.quantile(means, [moved(tail), moved(1 - tail)])
-    return Interval(mean + unit * float(low), mean + unit * float(high), level, resamples)
+    return float(low), float(high)
 
 
-def _resampled(values: Floats, resamples: int, seed: int) -> Floats:
-    """The means of so many samples drawn from the values with repetition, a piece at a time."""
+def _resampled(samples: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """The means of so many resamples, drawn with repetition, a piece at a time; shape (samples, resamples).
+
+    Args:
+        samples: of one length. Each is drawn from alike.
+    """
     rng = np.random.default_rng(seed)
-    n = len(values)
+    n = len(samples[0])
     piece = max(1, _CHUNK // n)
-    out = np.empty(resamples)
+    out = np.empty((len(samples), resamples))
     for start in range(0, resamples, piece):
         count = min(piece, resamples - start)
-        out[start : start + count] = values[rng.integers(0, n, size=(count, n), dtype=np.int32)].mean(axis=1)
+        drawn = rng.integers(0, n, size=(count, n), dtype=np.int32)
+        for row, values in zip(out, samples, strict=True):
+            row[start : start + count] = values[drawn].mean(axis=1)
     return out

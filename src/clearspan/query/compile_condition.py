@@ -21,13 +21,13 @@ class Sets(NamedTuple):
 
     of: FieldType | None
     project_ids: tuple[int, ...]
-    rare_keys: Collection[str] = ()  # of metadata: that one is missing is asked of the set of those that have it
+    rare_keys: Collection[str] = ()  # of metadata: whether one is there is asked of the set of those that have it
 
 
 _HIDDEN = "FROM hidden_annotation ha CROSS JOIN deletion hd ON hd.deletion_no = ha.deletion_no AND hd.phase IN (1, 3)"
 HIDDEN_ANNOTATION = f"EXISTS (SELECT 1 {_HIDDEN} WHERE ha.annotation_no = a.annotation_no)"
 """Whether a deletion hides the annotation `a`; the marks of one in the making (phase 0) count for nothing."""
-_HIDDEN_OF_MANY = f"a.annotation_no IN (SELECT ha.annotation_no {_HIDDEN})"
+HIDDEN_OF_MANY = f"a.annotation_no IN (SELECT ha.annotation_no {_HIDDEN})"
 """The same for queries that read many annotations: what is hidden is gathered once, and is mostly nothing."""
 
 _SCALE = {FieldType.INT: 1, FieldType.MONEY: PICO_PER_USD, FieldType.DURATION: 10**9}
@@ -36,6 +36,8 @@ _ROUNDS_UP = frozenset({Operator.LT, Operator.GTE})  # x < 2.5 is x < 3 and x >=
 
 _FLOATS = frozenset({FieldType.SECONDS, FieldType.SCORE})
 _ENTERED = frozenset({Operator.EQUALS, Operator.IN})  # on metadata: a range of its index, often a narrow one
+
+_MAY_BE_RARE = frozenset({Operator.IS_NULL, Operator.IS_NOT_NULL})
 
 _NO_INTEGER = 0.5  # equal to no integer, unequal to every one
 _BEYOND = 1e19  # outside 64 bits; SQLite compares integers and floats by value
@@ -46,7 +48,7 @@ def on_trace(condition: Condition, sets: Sets | None, params: list[SqlValue]) ->
     projects = sets.project_ids if sets is not None and sets.of is condition.field.type else None
     match condition.field.type:
         case FieldType.METADATA:
-            if sets is not None and condition.operator is Operator.IS_NULL and condition.key in sets.rare_keys:
+            if sets is not None and condition.operator in _MAY_BE_RARE and condition.key in sets.rare_keys:
                 projects = sets.project_ids
             elif condition.operator not in _ENTERED:
                 projects = None  # all traces with a key, or all its values: a set would be gathered anew each time
@@ -79,7 +81,7 @@ _SCORES = _Rows(
     # Said with these words, SQLite may use the partial index.
     " AND (a.target = 'trace' OR a.of_root = 1) AND a.score IS NOT NULL AND a.trace_pk IS NOT NULL "
     "AND a.waits_ns IS NULL",
-    f" AND NOT {_HIDDEN_OF_MANY}",
+    f" AND NOT {HIDDEN_OF_MANY}",
     f" AND NOT {HIDDEN_ANNOTATION}",
 )
 

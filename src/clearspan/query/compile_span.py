@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from clearspan.model.span import SpanContext
 from clearspan.query.ast import Condition, Expr, Group, Not, RootSpan, SomeEntry, SomeSpan, conditions
-from clearspan.query.compile_condition import HIDDEN_ANNOTATION, SqlValue, on_trace, on_value
+from clearspan.query.compile_condition import HIDDEN_ANNOTATION, Sets, SqlValue, on_trace, on_value
 from clearspan.query.fields import Collection, Level
 
 _CONTEXT = "(SELECT c.body FROM context c WHERE c.trace_pk = s.trace_pk AND c.context_key = s.context_key)"
@@ -48,37 +48,38 @@ class CompiledSpan(NamedTuple):
     params: tuple[SqlValue, ...]
 
 
-def compile_span(expr: Expr | None) -> CompiledSpan:
+def compile_span(expr: Expr | None, sets: Sets | None = None) -> CompiledSpan:
     """The SQL condition that holds for exactly the spans which `evaluate_span.span_matches` accepts.
 
     Args:
         expr: an expression about one span; None compiles to `1`.
+        sets: which metadata keys are rare, and in which projects; None: every trace is asked by itself.
     Returns:
         An expression that may be NULL where it does not hold.
     Cost: O(size of the tree).
     """
     params: list[SqlValue] = []
-    return CompiledSpan("1" if expr is None else span_sql(expr, params), tuple(params))
+    return CompiledSpan("1" if expr is None else span_sql(expr, params, sets), tuple(params))
 
 
-def span_sql(expr: Expr, params: list[SqlValue]) -> str:
+def span_sql(expr: Expr, params: list[SqlValue], sets: Sets | None = None) -> str:
     """As `compile_span`, into a list of parameters. RootSpan and SomeSpan need only the alias `t` around them."""
     match expr:
         case Condition():
-            return on_trace(expr, None, params) if expr.field.level is Level.TRACE else on_value(expr, params)
+            return on_trace(expr, sets, params) if expr.field.level is Level.TRACE else on_value(expr, params)
         case Not():
-            return f"({span_sql(expr.child, params)}) IS NOT TRUE"
+            return f"({span_sql(expr.child, params, sets)}) IS NOT TRUE"
         case RootSpan() | SomeSpan():
             # The inner `s` stands before the outer one; `t` is the trace of both.
             root = " AND s.span_id = t.root_span_id" if isinstance(expr, RootSpan) else ""
-            inner = span_sql(expr.child, params)
+            inner = span_sql(expr.child, params, sets)
             return f"EXISTS (SELECT 1 FROM span s WHERE s.trace_pk = t.trace_pk{root} AND {inner})"  # noqa: S608
         case SomeEntry():
-            inner = span_sql(expr.child, params)
+            inner = span_sql(expr.child, params, sets)
             about = f"{_ABOUT_THE_SPAN} AND " if expr.collection is Collection.ANNOTATIONS else ""
             return f"EXISTS (SELECT 1 FROM {_ENTRIES[expr.collection]} WHERE {about}{inner})"  # noqa: S608
         case Group():
-            return _group(expr, params)
+            return _group(expr, params, sets)
 
 
 def joined(word: str, nothing: str, parts: Sequence[str]) -> str:
@@ -88,10 +89,10 @@ def joined(word: str, nothing: str, parts: Sequence[str]) -> str:
     return parts[0] if parts else nothing
 
 
-def _group(group: Group, params: list[SqlValue]) -> str:
+def _group(group: Group, params: list[SqlValue], sets: Sets | None) -> str:
     """The children, those that read wire records last: SQLite stops at the first that decides."""
     children = sorted(group.children, key=reads_payload)
-    parts = [span_sql(child, params) for child in children]
+    parts = [span_sql(child, params, sets) for child in children]
     return joined(" AND ", "1", parts) if group.connector == "AND" else joined(" OR ", "0", parts)
 
 

@@ -48,7 +48,8 @@ def compile_where(
             probed trace by trace, as operators on metadata other than equality always are. Nothing else is
             restricted by them: the caller adds its own condition on `t.project_id`.
         entered: metadata or scores; None: neither.
-        rare_keys: metadata keys that few traces of the projects have: `is_null` of one is then a small set.
+        rare_keys: metadata keys that few traces of the projects have: whether one is there is then asked of a small
+            set.
     Returns:
         An expression that may be NULL where the filter does not hold: good under AND, OR and WHERE, not under NOT.
     Cost: O(size of the tree).

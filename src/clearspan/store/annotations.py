@@ -17,7 +17,6 @@ from typing import Final, NamedTuple, Protocol
 
 from clearspan.model.annotation import Annotation, AnnotationTarget, AnnotatorKind
 from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Expr
 
 
 class AnnotationWrite(NamedTuple):
@@ -121,15 +120,6 @@ class AnnotationReader(Protocol):
     def annotations_of(self, trace_pks: Sequence[int]) -> dict[int, list[AnnotationRow]]:
         """trace_pk → every annotation of that trace, its spans and documents, oldest first; traces without any are
         left out."""
-        ...
-
-    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
-        """Of every trace that matches, and of each name, the newest annotation about the trace or its root span that
-        has a score, label or value; by trace_pk and name.
-
-        Args:
-            name: of these annotations only.
-        """
         ...
 
     def annotation_figures(self) -> AnnotationFigures:

@@ -15,7 +15,7 @@ from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.evaluate import order_key
 from clearspan.query.page import OffsetPage, SortKey
-from clearspan.store import memory_spans
+from clearspan.store import memory_figures, memory_spans
 from clearspan.store.annotations import (
     AnnotationChange,
     AnnotationFigures,
@@ -23,8 +23,8 @@ from clearspan.store.annotations import (
     AnnotationQuery,
     AnnotationRow,
     AnnotationWrite,
-    ScoreRow,
 )
+from clearspan.store.figures import ScoreColumn, TraceFigure, columns_of
 from clearspan.store.memory_annotations import newest_scores
 from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
 from clearspan.store.memory_sessions import SessionMemory
@@ -216,11 +216,27 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
         with self._lock:
             return self._annotations.by_traces(trace_pks)
 
-    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
-        """See AnnotationReader.scores_of."""
+    def score_columns(
+        self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None, in_words: bool = False
+    ) -> list[ScoreColumn]:
         with self._lock:
             roots = {each.trace_pk: each.summary.root_span_id for each in self._matching(scope, where, window)}
-            return newest_scores(self._annotations.by_traces(list(roots)), roots, name)
+            rows = newest_scores(self._annotations.by_traces(list(roots)), roots, name)
+        return columns_of(rows, in_words=in_words)
+
+    def trace_figures(
+        self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int
+    ) -> list[TraceFigure]:
+        with self._lock:
+            return memory_figures.trace_figures(self._matching(scope, where, window), key, limit)
+
+    def first_tokens(self, scope: Scope, where: Expr | None, window: Window) -> tuple[int, float]:
+        with self._lock:
+            return memory_figures.first_tokens(self._matching(scope, where, window))
+
+    def span_statuses(self, scope: Scope, where: Expr | None, window: Window) -> dict[str, int]:
+        with self._lock:
+            return memory_figures.span_statuses(self._told(), scope, where, window)
 
     def annotation_figures(self) -> AnnotationFigures:
         with self._lock:

@@ -482,7 +482,7 @@ def _matches(a: Annotation, query: AnnotationQuery) -> bool:
 def newest_scores(
     by_trace: Mapping[int, Sequence[AnnotationRow]], roots: Mapping[int, str | None], name: str | None
 ) -> list[ScoreRow]:
-    """See AnnotationReader.scores_of, of the annotations of some traces.
+    """The newest score of each name, of the annotations of some traces; see FigureReader.score_columns.
 
     Args:
         roots: trace_pk → its root span.

@@ -32,7 +32,7 @@ def list_spans(
     Args:
         traces: every visible trace with its annotations.
     """
-    found = [(_position(trace, span), trace) for trace, span in _matching(traces, scope, where, window)]
+    found = [(_position(trace, span), trace) for trace, span in matching_spans(traces, scope, where, window)]
     found.sort(key=lambda each: _order_key(order, each[0]), reverse=order.endswith("_desc"))
     if after is not None:
         last = _order_key(order, after)
@@ -51,12 +51,12 @@ def span_stats(
 ) -> SpanStats:
     """See spans.SpanReader.span_stats."""
     tally = SpanTally()
-    for _, span in _matching(traces, scope, where, window):
+    for _, span in matching_spans(traces, scope, where, window):
         tally.add(*(getattr(span, name) for name in FIGURE_COLUMNS))
     return tally.stats()
 
 
-def _matching(
+def matching_spans(
     traces: Iterable[tuple[Trace, Sequence[Annotation]]], scope: Scope, where: Expr | None, window: Window
 ) -> Iterable[tuple[Trace, Span]]:
     for trace, said in traces:

@@ -91,7 +91,7 @@ def _compared(services: Services, principal: Principal, asked: _Asked) -> Json:
     scopes = [_scope(principal, each) for each in experiments]
     sides, room = [], RESULTS_MAX
     for scope in scopes:
-        sides.append(read_side(results, services.annotations, scope, room=room))
+        sides.append(read_side(cast(StoreReader, services.reader), scope, room=room))
         room -= len(sides[-1].outcomes) + sides[-1].without_key
     evaluators = [_score_name(services, principal, each) for each in asked.evaluators]
     compared = compare(

@@ -9,11 +9,9 @@ from typing import Any
 import apsw
 import orjson
 
-from clearspan.model.trace import Scope, Window
-from clearspan.query.ast import Expr
+from clearspan.model.trace import Scope
 from clearspan.query.compile_condition import HIDDEN_ANNOTATION
-from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow, ScoreRow
-from clearspan.store.sqlite import select
+from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.sqlite.annotation_rows import ROW_COLUMNS, row_of
 
 _VISIBLE_TRACE = (
@@ -121,32 +119,6 @@ def by_traces(conn: apsw.Connection, trace_pks: Sequence[int]) -> dict[int, list
     ):
         found[trace_pk].append(row_of(values))
     return dict(found)
-
-
-def newest_scores(
-    conn: apsw.Connection, scope: Scope, where: Expr | None, window: Window, name: str | None
-) -> list[ScoreRow]:
-    """See AnnotationReader.scores_of. Cost: that of finding the traces, and 5 µs an annotation of theirs."""
-    any_hidden = bool(conn.execute("SELECT EXISTS (SELECT 1 FROM hidden)").get)
-    newest: dict[tuple[int, str], ScoreRow] = {}
-    for project_id in scope.project_ids:
-        entry, index = select.entry_of(conn, project_id, where)
-        rare = select.rare_keys(conn, project_id, where)
-        plan = select.plan(
-            scope, project_id, where, window, entry=entry, index=index, any_hidden=any_hidden, rare_keys=rare
-        )
-        for row in conn.execute(
-            "SELECT a.trace_pk, a.name, a.score, a.label, a.value, a.metadata "
-            f"FROM {plan.table} CROSS JOIN annotation a INDEXED BY annotation_by_trace ON a.trace_pk = t.trace_pk "
-            f"WHERE {plan.sql} AND a.waits_ns IS NULL AND (a.target = 'trace' OR a.of_root = 1) "
-            "AND (a.score IS NOT NULL OR a.label IS NOT NULL OR a.value IS NOT NULL) "
-            f"AND (? IS NULL OR a.name = ?) AND NOT {HIDDEN_ANNOTATION} "
-            "ORDER BY a.trace_pk, a.name, a.updated_ns, a.annotation_no",
-            (*plan.params, name, name),
-        ):
-            found = ScoreRow._make(row)
-            newest[found.trace_pk, found.name] = found
-    return sorted(newest.values(), key=lambda each: each[:2])
 
 
 def figures(conn: apsw.Connection) -> AnnotationFigures:

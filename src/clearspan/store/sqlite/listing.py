@@ -187,7 +187,8 @@ class Listing:
         """Sums over all matches."""
         # In two parts each: SQLite's sum of integers fails beyond 64 bits, and two large costs are enough for that.
         columns = (
-            "t.error_count", "t.duration_ns", "t.prompt_tokens", "t.completion_tokens", "t.total_tokens", "t.cost_pico",
+            "t.error_count", "(t.end_ns - t.start_ns)",  # a column of its own is not in the index by start
+            "t.prompt_tokens", "t.completion_tokens", "t.total_tokens", "t.cost_pico",
         )  # fmt: skip
         terms = ", ".join(f"sum({name} / {MILLION}), sum({name} % {MILLION})" for name in columns)
         traces = 0
@@ -209,6 +210,15 @@ class Listing:
         for plan in self._narrow_plans():
             sql = f"SELECT {columns} FROM {plan.table} WHERE {plan.sql} AND {extra}"
             yield from self._conn.execute(sql, (*plan.params, *params))
+
+    def span_rows(self, columns: str, extra: str) -> Iterator[tuple[Any, ...]]:
+        """`columns` of every span `s` of the matches that meets the condition `extra`, in no order."""
+        for plan in self._narrow_plans():
+            sql = (
+                f"SELECT {columns} FROM {plan.table} CROSS JOIN span s ON s.trace_pk = t.trace_pk "
+                f"WHERE {plan.sql} AND {extra}"
+            )
+            yield from self._conn.execute(sql, plan.params)
 
     def _count(self, plan: Plan) -> int:
         return int(self._conn.execute(f"SELECT count(*) FROM {plan.table} WHERE {plan.sql}", plan.params).get)

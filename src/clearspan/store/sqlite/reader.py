@@ -20,10 +20,11 @@ from clearspan.model.span import LogRecord, SpanContext
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
 from clearspan.query.page import OffsetPage, SortKey
-from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow, ScoreRow
+from clearspan.store.annotations import AnnotationFigures, AnnotationQuery, AnnotationRow
 from clearspan.store.port import LogDetail, PlannedTrace, SpanDetail, TraceDetail, TracePage, TraceRow, TraceSums
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.sqlite import annotation_listing, select, textsearch
+from clearspan.store.sqlite.figures import FigureListing
 from clearspan.store.sqlite.listing import Listing
 from clearspan.store.sqlite.rows import (
     LOG_COLUMNS,
@@ -34,7 +35,6 @@ from clearspan.store.sqlite.rows import (
     span_of,
     trace_row,
 )
-from clearspan.store.sqlite.session_listing import SessionListing
 from clearspan.store.sqlite.span_listing import SpanListing
 
 READ_S_MAX = 20.0
@@ -50,8 +50,8 @@ class _Reading:
         self.deadline = math.inf
 
 
-class SqliteReader(SessionListing):
-    """port.TraceReader, spans.SpanReader and sessions.SessionReader over traces.db.
+class SqliteReader(FigureListing):
+    """port.TraceReader, spans.SpanReader, sessions.SessionReader and figures.FigureReader over traces.db.
 
     Safe for many threads, each with its own connection.
     """
@@ -220,11 +220,6 @@ class SqliteReader(SessionListing):
         """See annotations.AnnotationReader.annotations_of."""
         with self._limited() as (conn, _):
             return annotation_listing.by_traces(conn, trace_pks)
-
-    def scores_of(self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None) -> list[ScoreRow]:
-        """See annotations.AnnotationReader.scores_of."""
-        with self._limited() as (conn, check), textsearch.searching(conn, unlimited=True, check=check):
-            return annotation_listing.newest_scores(conn, scope, where, window, name)
 
     def annotation_figures(self) -> AnnotationFigures:
         """See annotations.AnnotationReader.annotation_figures."""

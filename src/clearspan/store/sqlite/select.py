@@ -24,7 +24,7 @@ METADATA_SET_MAX = 20_000
 """A metadata condition that more traces meet than this is probed trace by trace instead of entered as a set."""
 
 RARE_MAX = 1_000
-"""A metadata key with no more values than this is rare: that it is missing is asked of the set of them, not of each
+"""A metadata key with no more values than this is rare: whether it is there is asked of the set of them, not of each
 trace."""
 
 _SORT_INDEX = {
@@ -40,6 +40,7 @@ _EQUALITY_INDEX = {
 }
 _POSITIVE = frozenset({Operator.EQUALS, Operator.IN})
 _MISSING = frozenset({Operator.IS_NULL, Operator.EMPTY})
+_PRESENCE = frozenset({Operator.IS_NULL, Operator.IS_NOT_NULL})
 
 
 class Entry(Enum):
@@ -65,7 +66,7 @@ class Plan(NamedTuple):
 
 def entry_of(conn: apsw.Connection, project_id: int, where: Expr | None) -> tuple[Entry, str]:
     """The narrowest way into a filter: (entry, index name)."""
-    entry, index = Entry.INDEX, "trace_by_start"
+    entry, index, is_rare = Entry.INDEX, "trace_by_start", False
     for part in conjuncts(where) if where is not None else ():
         if not isinstance(part, Condition):
             continue
@@ -74,10 +75,14 @@ def entry_of(conn: apsw.Connection, project_id: int, where: Expr | None) -> tupl
         if part.field.type is FieldType.METADATA and part.operator in _POSITIVE:
             if _metadata_count(conn, project_id, part, METADATA_SET_MAX + 1) <= METADATA_SET_MAX:
                 return Entry.METADATA, ""
+        elif part.field.type is FieldType.METADATA and part.operator is Operator.IS_NOT_NULL:
+            is_rare = is_rare or _is_rare(conn, project_id, part.key)
         elif _means_errors(part):
             index = "trace_by_error"
         elif part.field.type is FieldType.SCORE and part.operator not in _MISSING:
             entry = Entry.SCORES
+    if is_rare:
+        return Entry.METADATA, ""
     if index == "trace_by_error":
         return Entry.INDEX, index
     return entry, index if entry is Entry.INDEX else ""
@@ -139,23 +144,21 @@ def plan(
 
 
 def rare_keys(conn: apsw.Connection, project_id: int, where: Expr | None) -> frozenset[str]:
-    """The metadata keys of a filter that may be missing and that few traces of a project have."""
+    """The metadata keys of a filter, asked whether they are there, that few traces of a project have."""
     asked = {
         part.key
         for part in (conditions(where) if where is not None else ())
-        if part.field.type is FieldType.METADATA and part.operator is Operator.IS_NULL and part.key is not None
+        if part.field.type is FieldType.METADATA and part.operator in _PRESENCE and part.key is not None
     }
-    counted = (
-        (
-            key,
-            conn.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM metadata WHERE project_id = ? AND key = ? LIMIT ?)",
-                (project_id, key, RARE_MAX + 1),
-            ).get,
-        )
-        for key in asked
-    )
-    return frozenset(key for key, count in counted if count <= RARE_MAX)
+    return frozenset(key for key in asked if _is_rare(conn, project_id, key))
+
+
+def _is_rare(conn: apsw.Connection, project_id: int, key: str | None) -> bool:
+    count = conn.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM metadata WHERE project_id = ? AND key = ? LIMIT ?)",
+        (project_id, key, RARE_MAX + 1),
+    ).get
+    return bool(count <= RARE_MAX)
 
 
 def walk_index(sort: SortKey, *, wanted: int, total: int, all_visible: int) -> str | None:

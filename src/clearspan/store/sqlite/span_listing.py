@@ -7,6 +7,7 @@ names a trace, a metadata value or a text is entered by that instead: the slices
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +16,14 @@ import orjson
 
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr
+from clearspan.query.compile_condition import Sets
 from clearspan.query.compile_span import CompiledSpan, compile_span
 from clearspan.query.fields import IS_ROOT
 from clearspan.query.operators import Operator
 from clearspan.store.span_figures import FIGURE_COLUMNS, SpanTally
 from clearspan.store.spans import SpanOrder, SpanPage, SpanPosition, SpanStats
 from clearspan.store.sqlite import textsearch
+from clearspan.store.sqlite.select import rare_keys
 from clearspan.store.sqlite.span_entry import Entry, enter, span_conjuncts
 from clearspan.store.sqlite.span_rows import span_rows
 from clearspan.store.sqlite.span_slices import BEGINNING, END, IndexedTraces, Traces, as_bound, given_traces, visible
@@ -28,6 +31,7 @@ from clearspan.store.sqlite.span_slices import BEGINNING, END, IndexedTraces, Tr
 SLICE_TRACES_MIN = 16
 SLICE_TRACES_MAX = 4_096
 """How many traces begin in a slice: the first, and at most."""
+PROJECTS_ASKED_MAX = 20
 SPANS_A_TRACE = 4
 """About how many spans of a trace are taken to match, when the first slice is cut."""
 
@@ -55,7 +59,7 @@ class SpanListing:
         self._check = check
         self._low_ns = BEGINNING if window.start_ns is None else window.start_ns
         self._high_ns = END if window.end_ns is None else window.end_ns
-        self._where: CompiledSpan = compile_span(where)
+        self._where: CompiledSpan = compile_span(where, _sets(conn, scope, where))
         self._roots_only = where is not None and any(_means_root(part) for part in span_conjuncts(where))
         self._entry: Entry = enter(conn, scope, where, search)
         self._traces: Traces = (
@@ -91,6 +95,19 @@ class SpanListing:
             for row in rows:
                 tally.add(*row)
         return tally.stats()
+
+    def statuses(self) -> dict[str, int]:
+        """See figures.FigureReader.span_statuses."""
+        found: Counter[str] = Counter()
+        for low_ns, high_ns, pks in self._slices(SpanOrder.START_DESC, None, SLICE_TRACES_MAX * SPANS_A_TRACE):
+            self._check()
+            sql, params = self._from(pks, (low_ns, high_ns))
+            rows: Any = self._conn.execute(
+                f"SELECT s.status, count(*) {sql} AND {self._where.sql} GROUP BY s.status",
+                (*params, *self._where.params),
+            )
+            found.update(dict(rows))
+        return dict(found)
 
     def _slices(
         self, order: SpanOrder, after: SpanPosition | None, wanted: int
@@ -185,6 +202,14 @@ class SpanListing:
             (*params, *self._where.params, limit),
         )
         return [_Key._make(row) for row in rows]
+
+
+def _sets(conn: apsw.Connection, scope: Scope, where: Expr | None) -> Sets | None:
+    """The metadata keys of a filter that are rare in every project; None of many projects, where asking costs more."""
+    if not 0 < len(scope.project_ids) <= PROJECTS_ASKED_MAX:
+        return None
+    rare = [rare_keys(conn, project_id, where) for project_id in scope.project_ids]
+    return Sets(None, tuple(scope.project_ids), frozenset.intersection(*rare))
 
 
 def _means_root(part: Expr) -> bool:

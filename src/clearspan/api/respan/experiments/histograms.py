@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,9 +14,10 @@ from clearspan.api.respan.experiments.requests import Asked, read_asked
 from clearspan.api.respan.experiments.views import render_histogram, type_of
 from clearspan.api.respan.traces import json_response
 from clearspan.experiments.histogram import BINS_DEFAULT, BINS_MAX, Histogram, number_bins, truth_bins, word_bins
-from clearspan.experiments.results import Score, words_of
+from clearspan.experiments.results import sample_of, words_said
 from clearspan.experiments.score_types import ScoreType
 from clearspan.model.errors import InvalidInput
+from clearspan.store.figures import ScoreColumn
 
 _NUMBERS: Final = frozenset({ScoreType.NUMERICAL, ScoreType.PERCENTAGE})
 
@@ -46,23 +48,33 @@ def _bins(text: str | None) -> int:
 
 def _histogram(asked: Asked, evaluator_id: str, bins: int) -> Json:
     name = asked.evaluators.score_name(evaluator_id)
-    scores = asked.results.scores(asked.scope, asked.where, asked.window.window, name)
-    sample = scores[-1] if scores else None
+    question = asked.scope, asked.where, asked.window.window, name
+    column = asked.results.scores(*question)
+    sample = None if column is None else sample_of(column)
     evaluator = asked.evaluators.of_score(name, sample.evaluator_id if sample else None)
     kind = ScoreType.NUMERICAL if sample is None else type_of(sample, evaluator)
-    found = binned(kind, scores, bins)
+    if kind not in _NUMBERS and kind is not ScoreType.BOOLEAN:
+        column = asked.results.scores(*question, in_words=True)
+    found = number_bins([], bins) if column is None else binned(kind, column, bins)
     told: Json = render_histogram(found, evaluator_id, name, evaluator)
     return told | {"score_value_type": str(kind) if sample is not None else None}
 
 
-def binned(kind: ScoreType, scores: list[Score], bins: int) -> Histogram:
-    """The histogram of scores of one kind; those that do not fit it are counted as unbinned."""
-    numbers = [score.score for score in scores if score.score is not None]
+def binned(kind: ScoreType, column: ScoreColumn, bins: int) -> Histogram:
+    """The histogram of scores of one kind; those that do not fit it are counted as unbinned.
+
+    Args:
+        column: in words, unless the kind is of numbers or true and false.
+    """
+    numbers = column.scores[~np.isnan(column.scores)].tolist()
     if kind is ScoreType.BOOLEAN:
         found = truth_bins([number != 0 for number in numbers])
     elif kind in _NUMBERS:
         found = number_bins(numbers, bins)
     else:
-        words: list[Any] = [chosen for score in scores if (chosen := words_of(score))]
-        found = word_bins(words, [each.score for each in scores if words_of(each) and each.score is not None])
-    return found._replace(total=len(scores), unbinned=len(scores) - found.total)
+        assert column.said_nos is not None
+        words = [words_said(said) for said in column.said]
+        is_known = np.array([bool(each) for each in words], bool)[column.said_nos]
+        values = column.scores[is_known]
+        found = word_bins([words[no] for no in column.said_nos[is_known].tolist()], values[~np.isnan(values)].tolist())
+    return found._replace(total=len(column.scores), unbinned=len(column.scores) - found.total)

@@ -14,14 +14,14 @@ from clearspan.api.respan.convert import Json, dump_detail
 from clearspan.api.respan.experiments.exports import begin_export
 from clearspan.api.respan.experiments.finding import experiment_id_of, find_experiment, scope_of
 from clearspan.api.respan.experiments.requests import Asked, is_true, preview_length, read_asked, wants_export
-from clearspan.api.respan.experiments.views import render_result_summary
+from clearspan.api.respan.experiments.views import render_result_summary, shows_words
 from clearspan.api.respan.experiments.words import parse_result_order
 from clearspan.api.respan.paging import render_page
 from clearspan.api.respan.params import parse_page, parse_trace_id
 from clearspan.api.respan.traces import json_response
 from clearspan.api.respan.window import HEADER
 from clearspan.api.services import services_of
-from clearspan.experiments.results import PAGE_BYTES_MAX, Order, Result
+from clearspan.experiments.results import PAGE_BYTES_MAX, Order, Result, ResultSummary
 from clearspan.model.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
 from clearspan.query.page import OffsetPage
 
@@ -110,8 +110,13 @@ async def resume_experiment_trace(request: Request) -> Response:
 async def summarise_experiment_traces(request: Request) -> Response:
     """Counts, costs, tokens, mean times and scores over every trace that matches. `is_exporting` changes nothing."""
     asked = await read_asked(request)
-    summary = await asked.services.reads.run(asked.results.summary, asked.scope, asked.where, asked.window.window)
+    summary = await asked.services.reads.run(_summary, asked)
     return json_response(render_result_summary(summary, asked.evaluators), asked.window)
+
+
+def _summary(asked: Asked) -> ResultSummary:
+    in_words = shows_words(asked.evaluators)
+    return asked.results.summary(asked.scope, asked.where, asked.window.window, in_words=in_words)
 
 
 def _page(

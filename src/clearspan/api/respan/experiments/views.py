@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from clearspan.api.errors import dump_json
@@ -160,6 +160,11 @@ def type_of(score: Score, evaluator: Evaluator | None) -> ScoreType:
     if words_of(score):
         return _T.CATEGORICAL
     return _T.TEXT if isinstance(score.value, str) else _T.JSON
+
+
+def shows_words(evaluators: Evaluators) -> Callable[[Score], bool]:
+    """Whether the labels of scores are shown of which a given one is."""
+    return lambda score: type_of(score, evaluators.of_score(score.name, score.evaluator_id)) in _WORDS
 
 
 def render_score(score: Score, evaluator: Evaluator | None) -> Json:
