@@ -75,19 +75,19 @@ class FollowUps:
             job: hidden, and nothing of it purged.
         Raises:
             Stuck: a follow-up was filed and it is not known whether it is hidden; the deletion must not purge before.
-        Cost: see linked.find_copies, and three short reads of the Catalog.
+        Cost: see linked.find_copies, and two short reads of the Catalog.
         """
         said = {} if progress.request is None else orjson.loads(progress.request)
         if job.kind is not DeletionKind.TRACES or "reach" not in said:  # of a former version: it did not keep its reach
             return
-        deletion_id, filed = self._attempt(job)
-        if filed is not None:
-            if filed.hidden is None and self._store.progress(deletion_id) is None:
-                raise Stuck(UNCONFIRMED)
-            return
         reach = Scope(tuple(said["reach"][0]), said["reach"][1])
         copies = self._search(job, reach, [*said["copies_left"], *self._held(progress)])
         if not copies.traces and not copies.left:
+            return
+        deletion_id, filed = self._attempt(job)
+        if filed is not None:  # before a crash: what is found now is held, stays, or came after that search
+            if filed.hidden is None and self._store.progress(deletion_id) is None:
+                raise Stuck(UNCONFIRMED)
             return
         asked = parse_request(said["request"], job.org_id)
         fault("deletion.before_follow_up")

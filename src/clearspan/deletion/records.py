@@ -17,8 +17,8 @@ from clearspan.catalog import jobs, ledger, receipts, run_shares, shares
 from clearspan.catalog.catalog import Catalog
 from clearspan.catalog.datasets import SourcePolicy
 from clearspan.catalog.jobs import LEASE_S, Job
-from clearspan.catalog.projects import ProjectPurpose
-from clearspan.catalog.tables import run_share, share
+from clearspan.catalog.projects import ProjectState
+from clearspan.catalog.tables import project, run_share, share
 from clearspan.deletion import listing
 from clearspan.deletion.job import (
     JOB_VERSION,
@@ -70,8 +70,9 @@ class CatalogRecords:
             return _find(db, deletion_id)
 
     def project_ids(self, org_id: int) -> tuple[int, ...]:
-        every = self._catalog.projects(org_id, purposes=tuple(ProjectPurpose))
-        return tuple([each.id for each in every])
+        mine = select(project.c.id).where(project.c.org_id == org_id, project.c.state == ProjectState.LIVE)
+        with self._database.read() as db:
+            return tuple(db.scalars(mine.order_by(project.c.id)))
 
     def dataset_policies(self, org_id: int) -> dict[int, SourcePolicy]:
         return self._catalog.datasets.policies(org_id)
