@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from clearspan import faults
 from clearspan.catalog import SourcePolicy
 from clearspan.catalog.datasets import Dataset
 from clearspan.deletion import redaction
-from clearspan.deletion.follow_up import follow_up_id_of
+from clearspan.deletion.follow_up import FollowUps, follow_up_id_of
 from clearspan.deletion.holds import HoldRequest, Holds
 from clearspan.deletion.job import DeletionJob, DeletionQuery
 from clearspan.deletion.linked import copies_detached, copies_not_covered, copies_redacted, copies_taken
@@ -480,3 +482,52 @@ def check_fate(graph: Graph, chosen: set[str], *, leave_copies: bool) -> None:
     assert sum(copies_detached(each.shape) for each in told) == graph.versions(kept)
     if set(graph.nodes) == gone:
         assert WORD.encode() not in bench.bytes_left()
+
+
+def test_beside_a_busy_evaluator_every_copy_of_before_the_search_goes(
+    bench: DatasetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads: it judges on and on, and the deletion runs to its end beside it."""
+    bench.trace(A, said=WORD)
+    written: list[str] = []
+    before: list[int] = []
+    search = FollowUps._search
+
+    def note_and_search(self: FollowUps, job: DeletionJob, *args: Any) -> Any:
+        before.append(len(written))
+        return search(self, job, *args)
+
+    monkeypatch.setattr(FollowUps, "_search", note_and_search)
+    stop = threading.Event()
+
+    def evaluate() -> None:
+        while not stop.is_set() and len(written) < 2000:
+            own = f"{len(written) + 1:032x}"
+            judge(bench, own, A)
+            written.append(own)
+
+    evaluator = threading.Thread(target=evaluate)
+    deleter = bench.start()
+    deleter.start()
+    try:
+        evaluator.start()
+        while len(written) < 5:
+            time.sleep(0.001)
+        result = deleter.delete(bench.request(A), wait_s=20)
+        assert result.state is DeletionState.VERIFIED
+        stop.set()
+        evaluator.join()
+        ends = [result.deletion_id]
+        give_up_at = time.monotonic() + 30
+        while (job := deleter.status(ends[-1]).job).follow_up_id is not None or job.state is not DeletionState.VERIFIED:
+            assert time.monotonic() < give_up_at, job.problem
+            time.sleep(0.005)
+            if job.follow_up_id is not None:
+                ends.append(job.follow_up_id)
+    finally:
+        stop.set()
+        deleter.close()
+    seen = bench.stores.deletions.plan(Scope((APP,)), None, Window(), received_before_ns=2**63 - 1, limit=9999)
+    left = {trace.trace_id for trace in seen}
+    assert not left & set(written[: before[0]])
+    assert sum(deleter.status(each).job.hidden or 0 for each in ends) == 1 + len(written) - count(bench)
