@@ -17,10 +17,10 @@ DEFAULT_SORT = "-timestamp"
 
 def parse_page(query: QueryParams, page_size_max: int) -> OffsetPage:
     """`page` and `page_size`. Raises InvalidPage, naming the parameter."""
-    page = OffsetPage(_integer(query, "page", 1), _integer(query, "page_size", min(PAGE_SIZE_DEFAULT, page_size_max)))
-    if page.page_size > page_size_max:
+    page_size = _integer(query, "page_size", min(PAGE_SIZE_DEFAULT, page_size_max))
+    if not 1 <= page_size <= page_size_max:
         raise InvalidPage(f"page_size must be from 1 to {page_size_max}", fields=("page_size",))
-    return page
+    return OffsetPage(_integer(query, "page", 1), page_size)
 
 
 def parse_sort_by(query: QueryParams) -> SortKey:

@@ -9,6 +9,7 @@ from uuid import UUID
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.experiments.finding import Evaluators
 from clearspan.catalog.experiments import Experiment
+from clearspan.catalog.projects import NAME_CHARS_MAX
 from clearspan.experiments.workflow import normal_workflow
 from clearspan.model.errors import InvalidInput
 
@@ -140,6 +141,11 @@ def _experiment_id(body: Mapping[str, Any]) -> str | None:
     text = _text(body, "experiment_id")
     if text is None or text == "":
         return None
+    if len(text) > NAME_CHARS_MAX or not text.isprintable():
+        raise InvalidInput(
+            f"experiment_id has at most {NAME_CHARS_MAX} characters, none of them a control character.",
+            fields=("experiment_id",),
+        )
     if text in RESERVED or "/" in text or "?" in text or "#" in text or text != text.strip() or text.startswith("."):
         raise InvalidInput("experiment_id must stand in a path, and not be a word of it.", fields=("experiment_id",))
     return text
