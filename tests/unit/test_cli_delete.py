@@ -332,3 +332,13 @@ def test_without_a_terminal_nobody_can_confirm(monkeypatch: pytest.MonkeyPatch) 
     check(True, 3)
     with pytest.raises(remote.RemoteFailure):
         check(False, 3)
+
+
+def test_spans_are_named_by_their_ids_and_told_as_such(server: Server) -> None:
+    server.answers["POST", "/v1/deletions/preview"] = preview() | {"kind": "spans"}
+    server.answers["GET", DELETION] = deletion("verified") | {"kind": "spans"}
+    ran = run("delete", "--span-id", "a", "t/b", "--span-id", "c", *YES)
+    assert ran.exit_code == 0, ran.output
+    assert server.bodies("POST", "/v1/deletions/preview") == [{"span_ids": ["a", "t/b", "c"]}]
+    assert "3 spans match\n" in ran.output
+    assert "matched spans are erased" in ran.output

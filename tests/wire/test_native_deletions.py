@@ -414,3 +414,38 @@ def test_of_anothers_deletion_nothing_is_read_that_takes_longer_than_of_none(
     assert asked == []
     assert three.get(f"/v1/deletions/{deletion_id}").status_code == 200
     assert set(asked) == {deletion_id}
+
+
+def test_spans_go_by_themselves(wire: Wire) -> None:
+    spans = [
+        {**wire.span(trace_id), "span_unique_id": f"{number:016x}", "span_name": f"s{number}"}
+        for trace_id, number in (("a", 1), ("a", 2), ("b", 2), ("b", 3))
+    ]
+    wire.ingest(*spans)
+    seen = preview(wire, {"span_ids": [f"{2:016X}", "no such span"]})
+    assert (seen["kind"], seen["traces"]["matched"], len(seen["samples"])) == ("spans", 2, 2)
+    one = create(wire, {"span_ids": [f"b/{2:016x}", f"a/{3:016x}"], "wait": "verified"})
+    assert (one["kind"], one["state"], one["traces"]["hidden"]) == ("spans", "verified", 1)
+    used = wire.post("/v1/deletions", {"plan_token": seen["plan_token"]})
+    refused(used, 409, "plan_mismatch")
+    assert wire.list_ids() == ["b", "a"]
+    rest = create(wire, {"span_ids": [f"{1:016x}", f"{2:016x}"], "wait": "verified", "expected_count": 2})
+    assert rest["counts"]["span"]["purged"] == 2
+    assert wire.list_ids() == ["b"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"span_ids": []}, {"span_ids": "a"}, {"span_ids": [1]}, {"span_ids": ["a/b/c"]}, {"span_ids": ["/a"]},
+        {"span_ids": ["a\n"]}, {"span_ids": [str(n) for n in range(501)]}, {"span_ids": ["a"], "trace_ids": ["a"]},
+        {"span_ids": ["a"], "start_time": "2026-01-01T00:00:00Z"}, {"span_ids": ["a"], "leave_copies": True},
+        {"span_ids": ["a"], "annotations": {"name": "x"}}, {"span_ids": ["a"], "filters": {}},
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_what_names_no_spans_is_refused(three: Wire, body: dict[str, Any]) -> None:
+    before = three.list_ids()
+    for path in ("/v1/deletions", "/v1/deletions/preview"):
+        assert three.post(path, body).status_code == 400
+    assert three.list_ids() == before

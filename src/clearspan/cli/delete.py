@@ -18,6 +18,7 @@ from clearspan.cli.selection import (
     FromOption,
     ProjectOption,
     SelectingCommand,
+    SpanIdOption,
     ToOption,
     TraceIdOption,
     WhereOption,
@@ -34,6 +35,7 @@ def delete(
     where: WhereOption = None,
     filters: FiltersOption = None,
     trace_id: TraceIdOption = None,
+    span_id: SpanIdOption = None,
     project: ProjectOption = None,
     environment: EnvironmentOption = None,
     start: FromOption = None,
@@ -59,7 +61,7 @@ def delete(
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete traces: preview, confirmation, progress, receipt.
+    """Delete traces, or spans by themselves: preview, confirmation, progress, receipt.
 
     Nothing is deleted but what the preview listed. Exit status 0: verified, or waiting as asked; 1: refused or failed;
     2: not understood, or no server there.
@@ -69,6 +71,7 @@ def delete(
             where=where,
             filters=filters,
             trace_id=trace_id,
+            span_id=span_id,
             project=project,
             environment=environment,
             start=start,
@@ -122,7 +125,7 @@ def carry_out(remote: Remote, preview: Json, expected_count: int | None, *, ask:
     if matched == 0:
         return {"id": None, "state": None, "traces": preview["traces"]}
     if ask:
-        ask_for_number(matched)
+        ask_for_number(matched, preview.get("kind", "traces"))
     order = {"plan_token": preview["plan_token"], "expected_count": matched, "wait": "hidden"}
     return follow(remote, remote.post("/v1/deletions", order), show=show)
 
@@ -139,9 +142,9 @@ def check_confirmable(yes: bool, expected_count: int | None) -> None:
         )
 
 
-def ask_for_number(matched: int) -> None:
-    """Let a person type the number of traces. Ends the command when it is not that number."""
-    typer.echo(f"\nThis cannot be undone. Type the number of traces, {matched}, to delete them: ", nl=False, err=True)
+def ask_for_number(matched: int, kind: str) -> None:
+    """Let a person type the number of traces, or spans. Ends the command when it is not that number."""
+    typer.echo(f"\nThis cannot be undone. Type the number of {kind}, {matched}, to delete them: ", nl=False, err=True)
     try:
         typed = sys.stdin.readline().strip()
     except KeyboardInterrupt:
@@ -176,11 +179,11 @@ def ending_lines(deletion: Json, kept: Path | None) -> list[str]:
     """How a deletion ended, for a person."""
     if deletion["state"] is None:
         return ["No trace matched; nothing was deleted."]
-    traces, name = deletion["traces"], deletion["id"]
+    traces, name, kind = deletion["traces"], deletion["id"], deletion.get("kind", "traces")
     done = "erased" if deletion["state"] == "verified" else "hidden"
     if deletion["state"] == "cancelled":
         done = "un-hidden"
-    lines = [state_line(deletion), f"{printable(traces['hidden'])} of {traces['matched']:,} matched traces are {done}."]
+    lines = [state_line(deletion), f"{printable(traces['hidden'])} of {traces['matched']:,} matched {kind} are {done}."]
     if traces.get("held"):
         child = deletion.get("child_id")
         lines.append(
@@ -204,7 +207,10 @@ def print_preview(preview: Json) -> None:
     """What would be deleted: window, counts, holds, days, samples."""
     window, traces = preview["effective_window"], preview["traces"]
     start, end = window["start_time"] or "the beginning", window["end_time"] or "now"
-    typer.echo(f"{traces['matched']:,} traces match, started from {start} to {end}")
+    if preview.get("kind", "traces") == "spans":
+        typer.echo(f"{traces['matched']:,} spans match")
+    else:
+        typer.echo(f"{traces['matched']:,} traces match, started from {start} to {end}")
     typer.echo(f"in {', '.join(map(printable, preview['projects'])) or 'no project'}.")
     if traces["matched"] == 0:
         return

@@ -32,6 +32,15 @@ TraceIdOption = Annotated[
     list[str] | None,
     typer.Option("--trace-id", metavar="ID…", help="Traces by id; may be given several times.", show_default=False),
 ]
+SpanIdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--span-id",
+        metavar="ID…",
+        help="Spans by themselves, by id or as TRACE/SPAN; may be given several times.",
+        show_default=False,
+    ),
+]
 ProjectOption = Annotated[str | None, typer.Option("--project", help="Only in this project.", show_default=False)]
 EnvironmentOption = Annotated[
     str | None, typer.Option("--environment", help="Only in this environment.", show_default=False)
@@ -47,14 +56,14 @@ ToOption = Annotated[
     typer.Option("--to", metavar="TIME", help="Started before then: a time, `now`, or a span ago.", show_default=False),
 ]
 
-_GREEDY = frozenset({"--where", "--trace-id"})
+_GREEDY = frozenset({"--where", "--trace-id", "--span-id"})
 _WORDLESS = frozenset({"empty", "not_empty", "is_empty", "isempty", "notempty", "is_null", "isnull", "is_not_null"})
 _SPAN = re.compile(r"([1-9]\d{0,5})([smhdw])")
 _SPAN_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class SelectingCommand(TyperCommand):
-    """A command whose `--where` and `--trace-id` take every word up to the next option."""
+    """A command whose `--where`, `--trace-id` and `--span-id` take every word up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, gather(args))
@@ -92,6 +101,7 @@ def selection_body(
     environment: str | None,
     start: str | None,
     end: str | None,
+    span_id: list[str] | None = None,
     now: datetime | None = None,
 ) -> Json:
     """The part of a request's body that says which traces are meant.
@@ -109,6 +119,8 @@ def selection_body(
         body["filters"] = conditions
     if trace_id:
         body["trace_ids"] = [name for each in trace_id for name in _words(each, "--trace-id")]
+    if span_id:
+        body["span_ids"] = [name for each in span_id for name in _words(each, "--span-id")]
     now = now or datetime.now(UTC)
     given = {"project": project, "environment": environment}
     given |= {"start_time": read_time(start, now, "--from"), "end_time": read_time(end, now, "--to")}

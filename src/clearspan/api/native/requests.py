@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from clearspan.api.native.annotations import parse_annotations
 from clearspan.api.native.bounds import Bounds
 from clearspan.api.native.inputs import check_keys, need_text, read_count, read_flag, read_text, read_time, read_word
+from clearspan.api.native.spans import NOTHING_BESIDE, parse_spans
 from clearspan.api.policies import policy_of
 from clearspan.api.respan.filters import parse_filters
 from clearspan.api.respan.window import EffectiveWindow, open_window
@@ -26,9 +28,11 @@ KEY_CHARS_MAX: Final = 200
 _NAME_CHARS_MAX: Final = 255
 _DAY_NS: Final = 86_400_000_000_000
 
-_SELECTING: Final = ("filters", "trace_ids", "annotations", "plan_token")
+_SELECTING: Final = ("filters", "trace_ids", "span_ids", "annotations", "plan_token")
 _WHERE: Final = frozenset({"filters", "operator", "trace_ids", "project", "environment", "start_time", "end_time"})
-REQUEST_KEYS: Final = _WHERE | {"annotations", "delete_all", "expected_count", "reason", "not_before", "leave_copies"}
+REQUEST_KEYS: Final = _WHERE | {
+    "span_ids", "annotations", "delete_all", "expected_count", "reason", "not_before", "leave_copies"
+}  # fmt: skip
 PLAN_KEYS: Final = frozenset({"plan_token", "expected_count", "idempotency_key", "wait"})
 CREATE_KEYS: Final = REQUEST_KEYS | PLAN_KEYS
 HOLD_KEYS: Final = _WHERE | {"reason", "everything"}
@@ -176,13 +180,19 @@ def window_of(request: DeletionRequest) -> EffectiveWindow:
 
 
 def _selected(body: dict[str, Any]) -> Selection:
-    given = body.get("annotations")
-    if given is None:
-        return _selection(body)
-    for key in ("filters", "operator", "trace_ids", "leave_copies"):
+    if (span_ids := body.get("span_ids")) is not None:
+        _check_alone(body, "span_ids", NOTHING_BESIDE)
+        return parse_spans(span_ids)
+    if (given := body.get("annotations")) is not None:
+        _check_alone(body, "annotations", ("filters", "operator", "trace_ids", "leave_copies"))
+        return parse_annotations(given)
+    return _selection(body)
+
+
+def _check_alone(body: dict[str, Any], chosen: str, others: Sequence[str]) -> None:
+    for key in others:
         if body.get(key) is not None:
-            raise InvalidInput(f"{key} says nothing beside annotations; nothing was done.", fields=(key,))
-    return parse_annotations(given)
+            raise InvalidInput(f"{key} says nothing beside {chosen}; nothing was done.", fields=(key,))
 
 
 def _selection(body: dict[str, Any]) -> ByFilter | ByIds:

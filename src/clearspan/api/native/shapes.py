@@ -11,6 +11,7 @@ from clearspan.deletion.state import DeletionState
 from clearspan.query.fields import allowed_names
 from clearspan.query.operators import SPELLINGS_TOLD
 from clearspan.store.port import DeletionKind
+from clearspan.store.span_deletion import SPANS_MAX
 
 Json = dict[str, Any]
 
@@ -91,6 +92,10 @@ _ANNOTATIONS: Json = told(
 )
 _REQUEST: Json = {
     **_WHERE,
+    "span_ids": told(
+        {"type": "array", "items": TEXT, "minItems": 1, "maxItems": SPANS_MAX},
+        "Spans by themselves, not their traces: by their own ids, every copy that the key may touch, or TRACE/SPAN.",
+    ),
     "annotations": _ANNOTATIONS,
     "delete_all": told(FLAG, "Say true to bound a filter by no window at all."),
     "expected_count": told(COUNT, "Delete nothing unless exactly so many traces would go, copies included."),
