@@ -41,7 +41,7 @@ EXPERIMENT_PATHS = (
     "/api/v2/experiments/", "/api/v2/experiments/list/", "/api/v2/experiments/summary/",
     "/api/v2/experiments/exports/{export_id}/", EXPERIMENT,
     *(f"{EXPERIMENT}{part}/" for part in ("logs/list", "logs/summary", "logs/{log_id}", "histogram", "progress")),
-    *(f"{EXPERIMENT}{part}/" for part in ("cancel", "retry", "exports/{export_id}")),
+    *(f"{EXPERIMENT}{part}/" for part in ("cancel", "start", "retry", "exports/{export_id}")),
 )  # fmt: skip
 """What is described; the oldest clients also ask `…/logs/`."""
 DATASET = "/api/datasets/{dataset_id}/"
