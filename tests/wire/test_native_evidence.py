@@ -249,3 +249,20 @@ def test_bad_questions_to_the_ledger(two: Wire) -> None:
         answer = two.get(f"/v1/ledger/{query}")
         assert (answer.status_code, answer.json()["fields"]) == (400, [field]), (query, answer.text)
     refused(two.get("/v1/ledger/entries?cursor=bm9uZQ"), 400, "invalid_cursor", "cursor")
+
+
+def test_evidence_of_a_span_is_asked_for_by_its_trace_and_itself(two: Wire) -> None:
+    two.ingest(two.span("a", "x"), two.span("a", "y"))
+    told = create(two, {"span_ids": ["a/x"], "wait": "verified"})
+    receipt = two.get(told["receipt_url"]).json()
+    path = f"/v1/deletions/{told['id']}/membership?trace_id="
+    proof = two.get(f"{path}a/x").json()
+    assert parse_claim(proof).trace_id == "a/x"
+    assert check_receipt(receipt["receipt"], keys_of(two), member=proof).ok
+    for other in ("a", "a/y", "x"):
+        refused(two.get(path + other), 404, "not_a_member", "trace_id")
+    assert two.get(f"{path}a/x/y").status_code == 400
+    assert "refused" in two.post("/api/v1/traces/ingest", [two.span("a", "x")]).json()["message"]
+    lifted = two.post("/v1/tombstones/lift", {"trace_id": "a/x", "project": "default", "reason": "it was needed"})
+    assert (lifted.status_code, lifted.json()["deletion_id"]) == (200, told["id"]), lifted.text
+    two.ingest(two.span("a", "x"))

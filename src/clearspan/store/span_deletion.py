@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clearspan.ingest.payload import decode_block, pack_block, pick_records
+from clearspan.model.ids import normalise_id
 from clearspan.model.span import TraceBatch
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class SpanName(NamedTuple):
 def render_name(trace_id: str, span_id: str) -> str:
     """The name of a span, in place of a trace id."""
     return f"{trace_id}{SLASH}{span_id}"
+
+
+def normalise_name(text: str) -> str:
+    """A trace's id, or a span's as TRACE/SPAN, in stored form. Raises ValueError, as model.ids.normalise_id."""
+    return SLASH.join(normalise_id(each) for each in text.split(SLASH, 1))
 
 
 def parse_name(trace_id: str) -> SpanName | None:

@@ -19,9 +19,9 @@ from clearspan.api.native.views import Json, path_of, sight_of
 from clearspan.api.services import Services, services_of
 from clearspan.deletion.watch import DeletionStatus
 from clearspan.model.errors import Conflict, InvalidInput, NotFound
-from clearspan.model.ids import normalise_id
 from clearspan.proof.encoding import from_base64url
 from clearspan.proof.manifest import render_claim
+from clearspan.store.span_deletion import normalise_name
 
 JOSE: Final = "application/jose"
 EVENT_STREAM: Final = "text/event-stream"
@@ -184,10 +184,11 @@ def _wants_jose(request: Request) -> bool:
 
 
 def _trace_id(text: str | None) -> str:
+    """Of a trace, or TRACE/SPAN of a span that was deleted by itself."""
     if not text:
         raise InvalidInput("trace_id is required.", code="missing_parameter", fields=("trace_id",))
     try:
-        return normalise_id(text)
+        return normalise_name(text)
     except ValueError as error:
         raise InvalidInput(f"trace_id is not valid: {error}.", fields=("trace_id",)) from None
 

@@ -6,8 +6,7 @@ from typing import Final
 
 from clearspan.deletion.request import BySpans
 from clearspan.model.errors import InvalidInput
-from clearspan.model.ids import normalise_id
-from clearspan.store.span_deletion import SLASH, SPANS_MAX
+from clearspan.store.span_deletion import SPANS_MAX, normalise_name
 
 _KEY: Final = "span_ids"
 NOTHING_BESIDE: Final = ("filters", "operator", "trace_ids", "annotations", "start_time", "end_time", "leave_copies")
@@ -25,10 +24,6 @@ def parse_spans(given: object) -> BySpans:
     if len(given) > SPANS_MAX:
         raise InvalidInput(f"span_ids may name at most {SPANS_MAX} spans; nothing was done.", fields=(_KEY,))
     try:
-        return BySpans(tuple(dict.fromkeys(_name(each) for each in given)))
+        return BySpans(tuple(dict.fromkeys(normalise_name(each) for each in given)))
     except ValueError as error:
         raise InvalidInput(f"span_ids holds what is not an id: {error}.", fields=(_KEY,)) from None
-
-
-def _name(text: str) -> str:
-    return SLASH.join(normalise_id(each) for each in text.split(SLASH, 1))
