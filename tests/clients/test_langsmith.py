@@ -157,7 +157,7 @@ EVALUATED = {
         "version": True,
     },
     "v2": [3, [3, 3, 3], ["#"]],
-    "respan": [[6, 6], [3, 0], [3, 3]],
+    "respan": [["completed", 6, 6], ["completed", 3, 0], ["completed", 3, 3]],
     "removed": {"left": 2, "dataset": False, "example": True, "experiments": [False, True]},
 }  # fmt: skip
 """What run_langsmith_evaluate.py sees."""

@@ -185,13 +185,16 @@ async def query_v2(dataset, names):
 
 
 def by_respan(names):
-    """What Respan's API says of the experiments: how many traces each has, and how many of them are right."""
+    """What Respan's API says of the experiments: how each stands, how many traces it has and how many are right."""
     http, base = requests.Session(), os.environ["LANGSMITH_ENDPOINT"].removesuffix("/api/v1") + "/api/v2/experiments"
     http.headers["x-api-key"] = os.environ["LANGSMITH_API_KEY"]
-    listed = {each["name"]: each["id"] for each in http.get(f"{base}/list/").json()["results"]}
+    listed = {each["name"]: each for each in http.get(f"{base}/list/").json()["results"]}
     right = {"filters": {"scores__correct": {"operator": "gte", "value": [1]}}}
-    addresses = [f"{base}/{listed[name]}/logs/list/" for name in names]
-    return [[http.post(each, json=body).json()["count"] for body in ({}, right)] for each in addresses]
+    told = []
+    for each in (listed[name] for name in names):
+        address = f"{base}/{each['id']}/logs/list/"
+        told.append([each["status"], *(http.post(address, json=body).json()["count"] for body in ({}, right))])
+    return told
 
 
 def removed(dataset, names):
