@@ -1,8 +1,7 @@
-"""An experiment of 100,000 results with two scores each, filtered by score and cost, with the exact count.
+"""Two experiments of 100,000 results with two scores each on one dataset: figures, comparison, pages by score and cost.
 
-Results and scores come as a LangSmith client's evaluation sends them: a root run and a model call of each dataset item,
-with the feedback on the root in the same body. Questions go to the experiment's own list of traces. Each draws its own
-bounds; every count is checked against what was sent.
+Pages go to the experiment's own list of traces. Each draws its own bounds; every count is checked against what was
+sent.
 """
 
 from __future__ import annotations
@@ -10,40 +9,22 @@ from __future__ import annotations
 import itertools
 import random
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
 
 from bench.client import Connection, render_json
-from bench.generate import Body
-from bench.langsmith import BOUNDARY, START, part, send
+from bench.experiment_figures import figures
+from bench.experiment_load import CLOSE, EXACT, MICRO, Sent, load
 from bench.phases import QUERY_SECONDS_MAX, SAMPLES_MIN, WARM_UP, Run, WrongAnswer
 from bench.report import timing, value
-from bench.words import TextSampler
-from clearspan.api.langsmith.paths import CLASSIC_ROOT
 
-NAME: Final = "bench-experiment"
 RESULTS: Final = 100_000
-RESULTS_A_BODY: Final = 50
 BUDGET_MS: Final = 250.0
-EXACT, CLOSE = "exact", "close"
-NEVER_SCORED: Final = 0.05  # share of results without a score for closeness
-TEXT_CHARS: Final = 200
-_MICRO: Final = 1_000_000
 
 Filters = dict[str, object]
-
-
-class Sent(NamedTuple):
-    """What was sent, a row a result."""
-
-    exact: np.ndarray[Any, np.dtype[np.float64]]  # 0 or 1
-    close: np.ndarray[Any, np.dtype[np.float64]]  # NaN: not scored
-    cost: np.ndarray[Any, np.dtype[np.int64]]  # millionths of a US dollar
 
 
 class Query(NamedTuple):
@@ -55,17 +36,13 @@ class Query(NamedTuple):
 
 
 def experiments(run: Run, results: int = RESULTS) -> None:
-    """Load one experiment, then ask for pages of it by score and cost."""
-    sent = draw(run.plan.seed, results)
+    """Load a dataset and two experiments on it, then ask for pages of one by score and cost, and for figures."""
     connection = Connection(run.server.address)
-    name = f"{NAME}-{time.time_ns()}"  # a kept store may hold one of before
-    experiment = _made(connection, name)
-    began = time.perf_counter()
-    loaded = send(run, list(bodies(run.plan.seed, sent, name)))
-    took = time.perf_counter() - began
-    run.extra += loaded.traces
+    lab = load(run, connection, results)
+    experiment, sent, took = lab.second
     note = f"{results:,} results of 2 runs with 2 scores each in {took:.0f} s"
     run.add(value("experiment", "results with their scores, durable", "results/s", results / took, None, note=note))
+    figures(run, connection, lab)
     for query in QUERIES:
         times, matched = _time(run, connection, experiment, query, sent)
         run.add(
@@ -74,66 +51,11 @@ def experiments(run: Run, results: int = RESULTS) -> None:
     connection.close()
 
 
-def _made(connection: Connection, name: str) -> str:
-    """A dataset, and an experiment on it as a LangSmith client makes one; its id."""
-
-    def post(path: str, body: dict[str, object]) -> str:
-        answer = connection.call("POST", f"{CLASSIC_ROOT}{path}", body)
-        if answer.status not in (200, 201):
-            raise WrongAnswer(f"{path} answered {answer.status}: {answer.body[:400]!r}")
-        return str(answer.json()["id"])
-
-    dataset = post("/datasets", {"name": f"{name}-questions"})
-    return post("/sessions", {"name": name, "reference_dataset_id": dataset})
-
-
 def request_of(run: Run, experiment: str, filters: Filters, sort_by: str) -> bytes:
     """A page of 50 of the experiment's traces."""
     query = urlencode({"page_size": 50, "sort_by": sort_by})
     path = f"/api/v2/experiments/{experiment}/logs/list/?{query}"
     return render_json(run.server.address, "POST", path, {"filters": filters})
-
-
-def draw(seed: int, results: int) -> Sent:
-    """Scores and costs of so many results."""
-    rng = np.random.default_rng(seed)
-    close = np.round(rng.beta(4, 2, results), 3)
-    close[rng.random(results) < NEVER_SCORED] = np.nan
-    cost = np.maximum(1, np.round(rng.lognormal(np.log(0.004), 1.0, results) * _MICRO)).astype(np.int64)
-    return Sent((rng.random(results) < 0.62).astype(np.float64), close, cost)
-
-
-def bodies(seed: int, sent: Sent, name: str) -> Iterator[Body]:
-    """Bodies of RESULTS_A_BODY results with their feedback; `spans` counts runs."""
-    rng = random.Random(seed)
-    text = TextSampler(rng)
-    for first in range(0, len(sent.cost), RESULTS_A_BODY):
-        numbers = range(first, min(first + RESULTS_A_BODY, len(sent.cost)))
-        data = b"".join(_result(rng, text, sent, number, name) for number in numbers)
-        yield Body(data + f"--{BOUNDARY}--\r\n".encode(), 2 * len(numbers), len(numbers))
-
-
-def _result(rng: random.Random, text: TextSampler, sent: Sent, number: int, name: str) -> bytes:
-    """A root run that names its dataset item, the model call that cost something, and what was scored of the root."""
-    root, call, item = (str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3))
-    began = START + timedelta(milliseconds=500 * number)
-    ended = (began + timedelta(milliseconds=rng.randrange(200, 5_000))).isoformat()
-    order = f"{began:%Y%m%dT%H%M%S%f}Z"
-    usd = float(sent.cost[number]) / _MICRO
-    usage = {"input_tokens": 300, "output_tokens": 60, "total_tokens": 360, "total_cost": usd}
-    asked, answered = {"question": text.prose(TEXT_CHARS)}, {"answer": text.prose(TEXT_CHARS)}
-    common = {"trace_id": root, "start_time": began.isoformat(), "end_time": ended, "session_name": name}
-    whole: dict[str, object] = {"id": root, "name": "target", "run_type": "chain", "dotted_order": f"{order}{root}"}
-    whole |= {"reference_example_id": item, "inputs": asked, "outputs": answered}
-    inner: dict[str, object] = {"id": call, "parent_run_id": root, "name": "call", "run_type": "llm", "inputs": asked}
-    inner |= {"dotted_order": f"{order}{root}.{order}{call}", "outputs": {**answered, "usage_metadata": usage}}
-    out = part(f"post.{root}", common | whole) + part(f"post.{call}", common | inner)
-    for key, score in ((EXACT, sent.exact[number]), (CLOSE, sent.close[number])):
-        if not np.isnan(score):
-            own = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-            said = {"id": own, "run_id": root, "trace_id": root, "key": key, "score": float(score)}
-            out += part(f"feedback.{own}", said | {"comment": text.prose(60)})
-    return out
 
 
 # ---- the questions ------------------------------------------------------------------------------------------------
@@ -146,7 +68,7 @@ def _at_least(name: str, bound: float) -> Filters:
 def _cost(rng: random.Random, sent: Sent, operator: str) -> tuple[Filters, np.ndarray[Any, np.dtype[np.bool_]]]:
     micro = int(np.quantile(sent.cost, rng.random()))
     selected = sent.cost <= micro if operator == "lte" else sent.cost > micro
-    return {"total_cost": {"operator": operator, "value": [f"{micro / _MICRO:.6f}"]}}, selected
+    return {"total_cost": {"operator": operator, "value": [f"{micro / MICRO:.6f}"]}}, selected
 
 
 def _close_and_cheap(rng: random.Random, sent: Sent) -> tuple[Filters, np.ndarray[Any, np.dtype[np.bool_]]]:

@@ -81,7 +81,8 @@ def _figure(detail: TraceDetail) -> tuple[object, ...]:
     summary = detail.row.summary
     statuses = {each.span.span_id: each.span.status for each in detail.spans}
     return (
-        detail.row.trace_pk, summary.trace_id, dict(summary.metadata).get("item"), summary.end_ns - summary.start_ns,
+        summary.start_ns, detail.row.trace_pk, summary.trace_id, dict(summary.metadata).get("item"),
+        summary.end_ns - summary.start_ns,
         summary.error_count, summary.unpriced_count, summary.cost_pico, statuses.get(summary.root_span_id or ""),
     )  # fmt: skip
 

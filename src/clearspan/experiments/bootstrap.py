@@ -108,7 +108,7 @@ def _resampled(samples: Sequence[Floats], resamples: int, seed: int) -> Floats:
     out = np.empty((len(samples), resamples))
     for start in range(0, resamples, piece):
         count = min(piece, resamples - start)
-        drawn = rng.integers(0, n, size=(count, n), dtype=np.int32)
+        drawn = rng.integers(0, n, size=(count, n), dtype=np.int32).astype(np.intp)  # what `take` wants, once for all
         for row, values in zip(out, samples, strict=True):
-            row[start : start + count] = values[drawn].mean(axis=1)
+            row[start : start + count] = values.take(drawn).mean(axis=1)
     return out

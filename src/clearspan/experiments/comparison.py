@@ -182,7 +182,7 @@ def compare(
     by_key = [_by_key(side.outcomes) for side in sides]
     keys = sorted(set(items).union(*by_key))
     measures = _measures(by_key, directions or {}, evaluators)
-    table = {measure: _column(measure, keys, by_key) for measure in measures}
+    table = _columns(measures, keys, by_key)
     scores = [measure for measure in measures if measure.kind is Kind.SCORE]
     compared = tuple(_measured(measure, table[measure]) for measure in measures)
     compared = _with_intervals(compared, table)
@@ -196,16 +196,17 @@ def compare(
 # ---- sides -----------------------------------------------------------------------------------------------------------
 
 
-def _by_key(outcomes: Iterable[Outcome]) -> dict[str, ItemSide]:
-    grouped: dict[str, list[Outcome]] = {}
+def _by_key(outcomes: Sequence[Outcome]) -> dict[str, ItemSide]:
+    first: dict[str, Outcome] = {}
+    more: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        grouped.setdefault(outcome.key, []).append(outcome)
-    return {key: _averaged(found) for key, found in grouped.items()}
+        if first.setdefault(outcome.key, outcome) is not outcome:
+            more.setdefault(outcome.key, [first[outcome.key]]).append(outcome)
+    names = {name: (Kind.SCORE, name) for outcome in outcomes for name in outcome.scores}
+    return {key: _averaged(more[key]) if key in more else _alone(outcome, names) for key, outcome in first.items()}
 
 
 def _averaged(outcomes: Sequence[Outcome]) -> ItemSide:
-    if len(outcomes) == 1:
-        return _alone(outcomes[0])
     held: dict[tuple[Kind, str], list[float]] = {}
     for outcome in outcomes:
         for name, score in outcome.scores.items():
@@ -225,9 +226,9 @@ def _averaged(outcomes: Sequence[Outcome]) -> ItemSide:
     )
 
 
-def _alone(outcome: Outcome) -> ItemSide:
-    """The same of a single result, as most items have."""
-    values = {(Kind.SCORE, name): score for name, score in outcome.scores.items() if math.isfinite(score)}
+def _alone(outcome: Outcome, names: Mapping[str, tuple[Kind, str]]) -> ItemSide:
+    """The same of a single result, as most items have. All share the keys that `names` gives to their scores."""
+    values = {names[name]: score for name, score in outcome.scores.items() if math.isfinite(score)}
     if outcome.cost_usd is not None and math.isfinite(outcome.cost_usd):
         values[_COST] = outcome.cost_usd
     if outcome.latency_s is not None and math.isfinite(outcome.latency_s):
@@ -266,13 +267,17 @@ _Column = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 """Values of one measure: a row a side, a column an item; NaN is missing."""
 
 
-def _column(measure: Measure, keys: Sequence[str], by_key: Sequence[Mapping[str, ItemSide]]) -> _Column:
-    what = (measure.kind, measure.name)
-    out = np.empty((len(by_key), len(keys)))
-    for row, side in enumerate(by_key):
-        items = map(side.get, keys)
-        out[row] = [math.nan if item is None else item.values.get(what, math.nan) for item in items]
-    return out
+def _columns(
+    measures: Sequence[Measure], keys: Sequence[str], by_key: Sequence[Mapping[str, ItemSide]]
+) -> dict[Measure, _Column]:
+    nothing: Mapping[tuple[Kind, str], float] = {}
+    values = [[nothing if (item := side.get(key)) is None else item.values for key in keys] for side in by_key]
+    found: dict[Measure, _Column] = {}
+    for measure in measures:
+        what = (measure.kind, measure.name)
+        rows = [np.fromiter((each.get(what, math.nan) for each in side), np.float64, len(keys)) for side in values]
+        found[measure] = np.stack(rows)
+    return found
 
 
 def _measured(measure: Measure, column: _Column) -> MeasureComparison:

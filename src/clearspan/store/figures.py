@@ -38,6 +38,7 @@ class ScoreColumn(NamedTuple):
 class TraceFigure(NamedTuple):
     """What comparing takes of one trace."""
 
+    start_ns: int
     trace_pk: int
     trace_id: str
     value: str | None  # of the metadata key that was asked for, as lists show it

@@ -24,6 +24,7 @@ def _figure(trace: Trace, key: str) -> TraceFigure:
     summary = trace.summary
     root = trace.spans.get(summary.root_span_id or "")
     return TraceFigure(
+        summary.start_ns,
         trace.trace_pk,
         trace.trace_id,
         dict(summary.metadata).get(key),

@@ -22,6 +22,7 @@ from clearspan.store.sqlite.score_columns import score_columns
 from clearspan.store.sqlite.session_listing import SessionListing
 from clearspan.store.sqlite.span_listing import SpanListing
 
+_PLACE = itemgetter(0, 1)  # of a TraceFigure: start_ns, trace_pk
 _ROOT_STATUS = "(SELECT s.status FROM span s WHERE s.trace_pk = t.trace_pk AND s.span_id = t.root_span_id)"
 
 
@@ -55,14 +56,12 @@ class FigureListing(SessionListing):
         )
         with self._listing(scope, where, window, unlimited=True) as (listing, _, _):
             rows: Any = listing.rows(columns, "1", ())
-            found: Any = list(islice(rows, limit))
-            if (more := next(rows, None)) is not None:  # there are others, perhaps before these
-                found = heapq.nsmallest(limit, chain(found, [more], rows))
-        found.sort(key=itemgetter(0, 1))
-        return [
-            TraceFigure(trace_pk, trace_id, last_of_key(metadata, key), *rest)
-            for _, trace_pk, trace_id, metadata, *rest in found
-        ]
+            figures = (TraceFigure._make((*row[:3], last_of_key(row[3], key), *row[4:])) for row in rows)
+            found = list(islice(figures, limit))
+            if (more := next(figures, None)) is not None:  # there are others, perhaps before these
+                return heapq.nsmallest(limit, chain(found, [more], figures), key=_PLACE)
+        found.sort(key=_PLACE)
+        return found
 
     def first_tokens(self, scope: Scope, where: Expr | None, window: Window) -> tuple[int, float]:
         """See figures.FigureReader.first_tokens. Cost: 1 µs a span of the traces that match."""
