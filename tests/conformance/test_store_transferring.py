@@ -308,3 +308,33 @@ def test_nothing_moves_that_a_deletion_waits_for(stores: Stores, kind: str) -> N
     assert move(stores, [IDS[1]], B) == 1
     stores.deletions.cancel("del_1")
     assert move(stores, [IDS[0]], B) == 1
+
+
+def test_a_trace_that_lost_a_span_moves_is_deleted_and_comes_back_without_it(stores: Stores) -> None:
+    ids = [f"{IDS[0][-4:]}.{n}" for n in range(3)]
+    gone = ids[1]
+    stores.writer.write([batch(IDS[0], number=n, session="s1") for n in range(3)], received_ns=T0_NS)
+    say(
+        stores, [make_annotation(f"n{n}", number=n, trace_id=IDS[0], span_id=f"{IDS[0][-4:]}.{n}") for n in range(3)], A
+    )
+    manifest = stores.deletions.plan_spans(Scope((A,)), [gone])
+    stores.deletions.hide("del_1", Scope((A,)), None, Window(), manifest, b"{}")
+    stores.deletions.purge_batch("del_1", 0, rows_max=100)
+    before = visible(stores.reader, [A])[A, IDS[0]]
+    move(stores, [IDS[0]], B)
+    hidden = stores.deletions.plan_ids(Scope((B,)), [IDS[0]], Window())
+    stores.deletions.hide("del_2", Scope((B,)), None, Window(), hidden, b"{}")
+    for project_id in (A, B):
+        late = [batch(IDS[0], project_id=project_id, number=n) for n in (0, 1, 3)]
+        assert [each.deletion_id for each in stores.writer.write(late, received_ns=T0_NS)] == ["del_2"] * 3
+    assert stores.deletions.cancel("del_2") == 1
+    for to in (A, B, A):
+        move(stores, [IDS[0]], to)
+        assert visible(stores.reader, [to])[to, IDS[0]] == before
+        assert sorted(row.annotation.name for row in told(stores)) == ["n0", "n2"]
+        assert stores.writer.write([batch(IDS[0], number=1)], received_ns=T0_NS)[0].deletion_id == "del_1"
+    assert not any(stores.deletions.remaining("del_1").values())
+    stores.deletions.lift_tombstone(A, f"{IDS[0]}/{gone}")
+    assert stores.writer.write([batch(IDS[0], number=1, session="s1")], received_ns=T0_NS)[0].stored == 1
+    move(stores, [IDS[0]], B)
+    assert where(stores) == {(IDS[0], B)}
