@@ -500,3 +500,14 @@ def test_tenants_and_environments_are_apart(wire: Wire) -> None:
     viewer = wire.key(KeyScope.READ)
     answer = post(wire, span(wire, 3), key=viewer)
     assert (answer.status_code, answer.text) == (403, "Viewers cannot perform this action.")
+
+
+def test_a_repeat_under_the_same_key_is_told_the_same(wire: Wire) -> None:
+    fill(wire, span(wire, 1), span(wire, 2, trace=2))
+    for number, path in ((1, f"/v1/spans/{hex_id(1, 8)}"), (2, f"/v1/traces/{hex_id(2, 16)}")):
+        once = {"headers": {"idempotency-key": f"once {number}"}}
+        first, again = [wire.send("DELETE", path, **once) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (204, 204)
+        assert first.headers["clearspan-deletion-id"] == again.headers["clearspan-deletion-id"]
+        assert wire.send("DELETE", path).status_code == 404
+        assert wire.send("DELETE", path, headers={"idempotency-key": f"another {number}"}).status_code == 404

@@ -26,7 +26,7 @@ from clearspan.api.phoenix.naming import find_project, scope_of, with_new_projec
 from clearspan.api.phoenix.projects import deletion_headers
 from clearspan.api.phoenix.span_filters import FilterBuilder, SpanFilter, condition
 from clearspan.api.phoenix.span_views import SpanView, render_otlp_span, render_span
-from clearspan.api.phoenix.traces import deletion_request, is_exact, run_deletion
+from clearspan.api.phoenix.traces import deletion_request, is_exact, may_repeat, run_deletion
 from clearspan.api.routing import RestRoute
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal
@@ -104,7 +104,7 @@ async def phoenix_list_otlp_spans(request: Request) -> Response:
 @requires(Permission.DELETE)
 async def phoenix_delete_span(request: Request) -> Response:
     """Delete a span, whose children stay: by its own id every copy that the key may touch, by GlobalID the one of that
-    trace. 404 when there is none, so also the second time."""
+    trace. 404 when there is none, so also the second time, unless that says the same Idempotency-Key."""
     services, principal = services_of(request), principal_of(request)
     named: str = request.path_params["span"]
     ref = span_of(named)
@@ -115,7 +115,8 @@ async def phoenix_delete_span(request: Request) -> Response:
         scope = asker.scope_for_read()
         if ref is not None:
             scope = scope._replace(project_ids=tuple({ref.project_id} & set(scope.project_ids)))
-        if not _is_there(services, scope, None if ref is None else ref.trace_id, named if ref is None else ref.span_id):
+        trace_id, span_id = (None, named) if ref is None else (ref.trace_id, ref.span_id)
+        if not is_exact(span_id) or not (may_repeat(request) or _is_there(services, scope, trace_id, span_id)):
             raise Refused(404, missing)
         return asker, scope
 
@@ -129,8 +130,6 @@ async def phoenix_delete_span(request: Request) -> Response:
 
 def _is_there(services: Services, scope: Scope, trace_id: str | None, span_id: str) -> bool:
     """Whether the scope has a span that is called so itself; `trace_id` None: in whatever trace."""
-    if not is_exact(span_id):
-        return False
     rows = cast(SpanReader, services.reader).find_spans(scope, [span_id])
     return any(row.detail.span.span_id == span_id and trace_id in (None, row.trace.summary.trace_id) for row in rows)
 

@@ -233,7 +233,7 @@ async def phoenix_delete_trace(request: Request) -> Response:
         if ref is not None:
             scope = scope._replace(project_ids=tuple({ref.project_id} & set(scope.project_ids)))
         trace_id = named if ref is None else ref.trace_id
-        if not is_exact(trace_id) or not _is_there(services, scope, trace_id):
+        if not is_exact(trace_id) or not (may_repeat(request) or _is_there(services, scope, trace_id)):
             raise Refused(404, missing)
         return asker, scope
 
@@ -261,6 +261,11 @@ async def phoenix_delete_traces(request: Request) -> Response:
     begun = Condition(START_TIME, Operator.GTE, (window.start_ns or 0,))
     deletion = deletion_request(request, principal, scope_of(principal, project), ByFilter(begun), window=window)
     return no_content(deletion_headers(await run_deletion(services, deletion, refuse_held=False)))
+
+
+def may_repeat(request: Request) -> bool:
+    """Whether a deletion may be a repeat, of something that is gone by now: the engine knows by its key."""
+    return bool(request.headers.get("idempotency-key"))
 
 
 def deletion_request(
