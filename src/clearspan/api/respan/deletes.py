@@ -138,14 +138,18 @@ def _counts(result: DeletionResult) -> Json:
         "copies_redacted_items": result.items_redacted,
     }
     follow_up = {} if result.follow_up_id is None else {"follow_up_id": result.follow_up_id}
-    return {name: count for name, count in copies.items() if count} | follow_up | {
-        "success_count": result.hidden,
-        "error_count": result.held + result.failed + result.cancelled,
-        "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],
-        "deleted_count": result.hidden,
-        "deletion_id": result.deletion_id,
-        "state": str(result.state),
-    }
+    return (
+        {name: count for name, count in copies.items() if count}
+        | follow_up
+        | {
+            "success_count": result.hidden,
+            "error_count": result.held + result.failed + result.cancelled,
+            "errors": [{"index": index, "error": text} for index, text in enumerate(errors)],
+            "deleted_count": result.hidden,
+            "deletion_id": result.deletion_id,
+            "state": str(result.state),
+        }
+    )
 
 
 def _deletion_response(body: Json, result: DeletionResult, window: EffectiveWindow) -> Response:
