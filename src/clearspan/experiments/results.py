@@ -95,10 +95,6 @@ class Mean(NamedTuple):
     total: float = 0.0
     n: int = 0
 
-    def plus(self, value: float | None) -> Mean:
-        """With one more value; None changes nothing."""
-        return self if value is None else Mean(self.total + value, self.n + 1)
-
     @property
     def value(self) -> float | None:
         """The mean."""
