@@ -76,9 +76,7 @@ def logged() -> Iterator[io.StringIO]:
 
 def test_tells_text_tokens_and_cost_by_the_price_tables(tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
-    own.write_text(
-        '[[price]]\nmodel = "gpt-4o-mini"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n'
-    )
+    own.write_text('[[price]]\nmodel = "gpt-4o-mini"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n')
     with LlmStub() as stub:
         found = ask(settings(stub), "item-1 two", PriceBook(own))
         assert found.text == "echo: item-1 two"

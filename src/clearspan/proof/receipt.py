@@ -320,7 +320,6 @@ _MEMBERS: Final[dict[str, _Reader]] = {
     ),
 }
 _COUNTS: Final[Mapping[str, _Reader]] = {
-    counted: _members(f"the counts of {counted}", **dict.fromkeys(TRACE_COUNTS, whole_number))
-    for counted in _COUNTED
+    counted: _members(f"the counts of {counted}", **dict.fromkeys(TRACE_COUNTS, whole_number)) for counted in _COUNTED
 }
 """One of them is a member of the receipt as well: see `counted_in`."""
