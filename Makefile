@@ -13,7 +13,7 @@ WORKERS ?= 2
 CLIENTS := respan-api-0.1.49 respan-api-0.1.47 respan-tracing-2.24.0 otlp-http-1.45.2 otlp-grpc-1.45.2 \
 	langsmith-0.15.0 langsmith-0.11.1 phoenix-client-3.5.0
 
-.PHONY: help run test test-long pytest lint types format bench bench-peers lock clean setup-run setup-test
+.PHONY: help run test test-long pytest clients lint-and-types lint types format bench bench-peers lock clean setup-run setup-test
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
@@ -21,12 +21,18 @@ help: ## list the targets
 run: setup-run ## start the server with a demo project on http://127.0.0.1:8321
 	@CLEARSPAN_LOG_LEVEL=$${CLEARSPAN_LOG_LEVEL:-warning} exec $(BIN)/clearspan serve --host $(HOST) --port $(PORT) --data $(DATA) --demo
 
-test: lint types pytest ## style, types and every default test
+test: setup-test ## style, types and every default test
+	@$(MAKE) --no-print-directory -j2 --output-sync lint-and-types clients
+	@$(MAKE) --no-print-directory pytest
 
-pytest: setup-test
+pytest: setup-test clients
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --promises build/promises.json tests
+
+lint-and-types: lint types
+
+clients: setup-test # the environments of the client libraries, mostly waiting for downloads
 	$(BIN)/python tests/clients/venvs.py $(CLIENTS)
 	@tools/node.sh >/dev/null
-	$(BIN)/python -m pytest -n $(WORKERS) --promises build/promises.json tests
 
 test-long: setup-test ## the heavy variants as well; ends with the table of promises
 	$(BIN)/python tests/clients/venvs.py

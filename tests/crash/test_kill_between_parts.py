@@ -48,7 +48,7 @@ def read(live: Live, run_id: str) -> str:
         return answer.text
 
 
-@pytest.mark.parametrize("order", [("post", "patch"), ("patch", "post")])
+@pytest.mark.parametrize("order", [pytest.param(("post", "patch"), marks=pytest.mark.long), ("patch", "post")])
 def test_a_kill_between_create_and_update_loses_neither(tmp_path: Path, order: tuple[str, str]) -> None:
     run_id = str(uuid.uuid4())
     for which in order:

@@ -46,7 +46,7 @@ ELSEWHERE = {
 }
 NOTHING_HIDDEN = {"deletion.before_hide", "store.before_hide"}
 MANY_VISITS = {"deletion.before_batch", "deletion.after_batch", "store.before_purge_batch", "store.after_purge_batch"}
-OF_ANNOTATIONS_SHORT = {"store.before_activate", "store.after_purge_batch", "deletion.before_receipt"}
+OF_ANNOTATIONS_SHORT = {"store.after_purge_batch"}
 """Of annotations, which every run visits; the store's and the engine's code is the one that deletions of traces use."""
 POINTS = [point for point in fault_points() if point not in ELSEWHERE]
 
@@ -163,7 +163,10 @@ def run_rounds(data: Path, counter: Counter, plan: Iterable[tuple[str, str]]) ->
         live.end()
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+# By default half of the points, each in a chunk with points before and after it; in long runs every point.
+@pytest.mark.parametrize(
+    "chunk", [0, pytest.param(1, marks=pytest.mark.long), 2, pytest.param(3, marks=pytest.mark.long)]
+)
 def test_a_deletion_survives_a_death_at_any_point(tmp_path: Path, promise: PromiseFixture, chunk: int) -> None:
     points = POINTS[chunk::CHUNKS]
     run_rounds(tmp_path / "data", promise("P4 P5 P6 P7 P8", "F2"), [(point, f"{SEED}/{point}/0") for point in points])

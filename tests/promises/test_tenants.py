@@ -53,13 +53,17 @@ def test_every_route_with_every_kind_of_key(wire: Wire, promise: PromiseFixture)
     invalid = {"none": None, "empty": "", "wrong": "cs_00000000_" + "A" * 43}
     invalid |= {"expired": short.secret, "revoked": gone.secret}
     by_scope = {scope: wire.key(scope) for scope in KeyScope}
+    asked: set[tuple[str, str]] = set()
     for method, path, permission in closed_routes(wire):
         address = filled(path, seq=0)
         wire.clock.advance(1)  # the budget of wrong keys fills up again
-        for kind, key in invalid.items():
+        # The same endpoint with its slash or without: that the gate stands there, too, one key tells.
+        is_asked = (method, path.rstrip("/")) in asked
+        asked.add((method, path.rstrip("/")))
+        for kind, key in [("wrong", invalid["wrong"])] if is_asked else invalid.items():
             with counter.run(f"{method} {path} {kind}"):
                 assert wire.send(method, address, {}, key=key).status_code == 401, (method, path, kind)
-        for scope, key in by_scope.items():
+        for scope, key in [] if is_asked else by_scope.items():
             with counter.run(f"{method} {path} {scope}"):
                 status = wire.send(method, address, {}, key=key).status_code
                 is_let_in = status not in (401, 403)

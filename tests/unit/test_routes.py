@@ -145,6 +145,7 @@ def test_an_expired_or_revoked_key_opens_nothing(wire: Wire) -> None:
             assert wire.send(method, path, {}, key=key).status_code == 401, (method, path)
 
 
+@pytest.mark.long  # tests/promises/test_tenants.py asks the same of every route by default
 def test_a_key_opens_exactly_what_its_scope_allows(wire: Wire) -> None:
     keys = {scope: wire.key(scope) for scope in KeyScope}
     for (method, path, permission), (scope, key) in itertools.product(calls(wire), keys.items()):
