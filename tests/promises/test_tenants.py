@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.wire.respan_experiments import add_items, add_result, make_dataset, make_evaluator, make_experiment
 
 from clearspan.api.app import build_routes
 from clearspan.api.auth import Permission, route_permissions
 from clearspan.catalog import KeyScope
+from clearspan.catalog.experiments import ExperimentStatus
+from clearspan.experiments.items import NewItem
 from clearspan.testing.wire import OWNER_KEY, Wire, open_wire
 
 from .plugin import PromiseFixture
@@ -184,3 +187,44 @@ def test_the_same_request_takes_ones_own_alone(wire: Wire, promise: PromiseFixtu
                 wire.ingest(wire.span(kept[0], "late"), key=second.key)
         second.send("DELETE", f"/v1/holds/{hold['id']}", {})
     assert wire.list_ids(key=OWNER_KEY) == []
+
+
+EXPERIMENTS = "/api/v2/experiments/"
+WHOLE = {"", "progress/", "cancel/", "start/", "retry/"}
+"""Parts of an experiment's address that are about all of its results, for what changes or counts them."""
+
+
+def test_a_key_of_one_environment_neither_counts_nor_steers_an_experiment(wire: Wire, promise: PromiseFixture) -> None:
+    counter = promise("P9", "T2")
+    dataset = make_dataset(wire, f"of {SECRET}")
+    [item] = add_items(wire, dataset, NewItem({"q": 1}, {"a": SECRET}))
+    make_evaluator(wire, "accuracy")
+    experiment = make_experiment(wire, dataset, status=ExperimentStatus.CANCELLED)
+    staging = wire.key(*KeyScope, environment="staging")
+    trace_ids = [
+        add_result(wire, experiment, number, item=item, outputs={"a": number}, key=key)
+        for number, key in enumerate((wire.key(*KeyScope, environment="production"), staging))
+    ]
+    one = f"{EXPERIMENTS}{experiment.public_id}/"
+    before = wire.get(one).json()
+    for method, path, _ in closed_routes(wire):
+        if not path.startswith(EXPERIMENTS) or not path.endswith("/") or method == "HEAD":
+            continue
+        address = filled(path, experiment_id=experiment.public_id, log_id=trace_ids[0]) + "?evaluator_id=accuracy"
+        said: Any = {"concurrency": 9} if method in ("PATCH", "PUT") else {}
+        with counter.run(f"{method} {path}"):
+            answer = wire.send(method, address, None if method == "GET" else said, key=staging)
+            is_whole = path in {one_path(part) for part in WHOLE} and (method, path) != ("GET", one_path(""))
+            wanted = (403,) if is_whole or (path == EXPERIMENTS and method == "POST") else (200, 400, 404)
+            assert answer.status_code in wanted, (method, path, answer.text)
+            told = [each for each in (trace_ids[0], f"of {SECRET}") if each in answer.text]
+            assert not told, (method, path)
+    assert wire.get(one).json() == before
+    seen = wire.post(f"{one}logs/list/", {}, key=staging).json()
+    assert (seen["count"], seen["results"][0]["expected_output"]) == (1, None), "datasets may hold other environments"
+    assert wire.get(f"{one}progress/").json()["total"] == 2, "whoever sees all of the organisation counts"
+
+
+def one_path(part: str) -> str:
+    """The path of a part of one experiment, as routes spell it."""
+    return f"{EXPERIMENTS}{{experiment_id}}/{part}"

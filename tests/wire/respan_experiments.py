@@ -9,7 +9,7 @@ from typing import Any
 from clearspan.catalog.datasets import Dataset
 from clearspan.catalog.experiments import Experiment, ExperimentDefinition, ExperimentStatus
 from clearspan.experiments.items import Item, NewItem
-from clearspan.testing.wire import SECOND_NS, Wire, iso
+from clearspan.testing.wire import OWNER_KEY, SECOND_NS, Wire, iso
 
 ALL = "/api/v2/experiments/"
 DUPLICATE = [{"type": "duplicate", "config": {}}]
@@ -64,6 +64,7 @@ def add_result(
     metadata: dict[str, Any] | None = None,
     tokens: tuple[int, int] | None = None,
     cost: float | None = None,
+    key: str = OWNER_KEY,
     **fields: Any,
 ) -> str:
     """A result as LangSmith's clients send one: a run that names its item. Its trace id."""
@@ -88,7 +89,7 @@ def add_result(
         **({"reference_example_id": str(uuid.UUID(item.id))} if item is not None else {}),
         **fields,
     }
-    answer = wire.post("/runs", body)
+    answer = wire.post("/runs", body, key=key)
     assert answer.status_code == 202, answer.text
     return result_id(number)
 

@@ -196,6 +196,8 @@ def test_other_tenants_and_bound_keys(lab: Lab, pair: tuple[str, str]) -> None:
     two = lab.wire.catalog.create_key(org_id, name="two", scopes=[KeyScope.READ], project_ids=both).secret
     told = lab.compare(*pair, key=two)
     assert told["items"] == 3, "a bound key learns of items with results only"
+    here = lab.wire.catalog.create_key(org_id, name="env", scopes=[KeyScope.READ], environment="staging").secret
+    assert lab.compare(*pair, key=here)["items"] == 0, "nor does one of an environment, which has no results here"
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

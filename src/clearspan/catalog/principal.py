@@ -79,6 +79,11 @@ class Principal:
         """The key's projects, those of datasets and of the past too: what its deletions and holds are judged by."""
         return (*self.project_ids, *self.dataset_project_ids, *self.removed_project_ids)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the key sees all of its organisation: datasets, and experiments as wholes, may hold any of it."""
+        return not self.bound and self.environment is None
+
     def permits(self, scope: KeyScope) -> bool:
         """Whether the key has this scope."""
         return scope in self.scopes

@@ -164,9 +164,10 @@ def _score_name(services: Services, principal: Principal, asked: str) -> str:
 def _items(services: Services, principal: Principal, experiments: list[Experiment]) -> set[str]:
     """Keys of the items that the experiments are about: of the dataset as each of them began, or as it is now.
 
-    A key that is bound to projects learns nothing of datasets: it is told of items with results only.
+    A key that is bound to projects or to an environment learns nothing of datasets: it is told of items with
+    results only.
     """
-    if principal.bound:
+    if not principal.is_whole:
         return set()
     dataset = services.catalog.datasets.find(principal.org_id, experiments[0].dataset_uuid)
     if dataset is None:

@@ -97,7 +97,7 @@ async def begin_export(request: Request, asked: Asked) -> Response:
         org_id=principal.org_id,
         project_id=asked.experiment.project_id,
         environment=asked.scope.environment,
-        with_expected=not principal.bound,
+        with_expected=principal.is_whole,
         where=encode_expr(asked.where),
         start_ns=asked.window.window.start_ns,
         end_ns=asked.window.window.end_ns,

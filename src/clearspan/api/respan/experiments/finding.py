@@ -15,7 +15,7 @@ from clearspan.catalog.experiments import Experiment
 from clearspan.experiments.definitions import Known
 from clearspan.experiments.quiet import settled
 from clearspan.experiments.results import Results, StoreReader
-from clearspan.model.errors import NotFound
+from clearspan.model.errors import NotFound, NotPermitted
 from clearspan.model.trace import Scope
 
 GRADER_MARK = ":"
@@ -71,9 +71,9 @@ class Around(NamedTuple):
 def around(services: Services, principal: Principal) -> Around:
     """What stands around the experiments of the caller's organisation. Blocks.
 
-    A key that is bound to projects learns nothing of datasets.
+    A key that is bound to projects or to an environment learns nothing of datasets.
     """
-    datasets = [] if principal.bound else services.catalog.datasets.listed(principal.org_id)
+    datasets = services.catalog.datasets.listed(principal.org_id) if principal.is_whole else []
     evaluators = Evaluators(services.catalog.evaluators.listed(principal.org_id))
     return Around({each.uuid: each for each in datasets}, evaluators)
 
@@ -88,6 +88,18 @@ def find_experiment(services: Services, principal: Principal, experiment_id: str
     if found is None or not may_touch(principal, found):
         raise NotFound("No experiment was found under that id.")
     return settled(cast(StoreReader, services.reader), found, services.clock.now_ns())
+
+
+def find_whole(services: Services, principal: Principal, experiment_id: str) -> Experiment:
+    """The experiment of an id, for what counts, changes, steers or removes all of it. Blocks.
+
+    Raises:
+        NotFound: as `find_experiment`. NotPermitted: the key is limited to an environment, the results are not.
+    """
+    found = find_experiment(services, principal, experiment_id)
+    if principal.environment is not None:
+        raise NotPermitted("This API key is limited to an environment: an experiment may hold others.")
+    return found
 
 
 def may_touch(principal: Principal, experiment: Experiment) -> bool:

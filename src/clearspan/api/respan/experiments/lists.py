@@ -80,5 +80,5 @@ def _page(
 ) -> tuple[list[Json], int]:
     found = sorted_by(sort_by, _matching(services, principal, where))
     shown = found[page.offset : page.offset + page.page_size]
-    percents = percents_of(services, [each.experiment for each in shown])
+    percents = percents_of(services, principal, [each.experiment for each in shown])
     return [render_summary(each, percent) for each, percent in zip(shown, percents, strict=True)], len(found)

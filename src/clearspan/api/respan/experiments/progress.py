@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
 from clearspan.api.respan.convert import Json
-from clearspan.api.respan.experiments.finding import experiment_id_of, find_experiment
+from clearspan.api.respan.experiments.finding import experiment_id_of, find_whole
 from clearspan.api.respan.experiments.views import shown_id
 from clearspan.api.respan.traces import json_response
 from clearspan.api.services import Services, services_of
+from clearspan.catalog import Principal
 from clearspan.catalog.experiments import Experiment, ExperimentStatus
 from clearspan.model.errors import Conflict, InvalidInput
 
@@ -25,7 +26,7 @@ COUNTING_S: Final = 1.0
 async def experiment_progress(request: Request) -> Response:
     """How many of an experiment's items are done, failed, waiting, running and deleted, counted now."""
     services, principal = services_of(request), principal_of(request)
-    found = await services.reads.run(find_experiment, services, principal, experiment_id_of(request))
+    found = await services.reads.run(find_whole, services, principal, experiment_id_of(request))
     _check_managed(found)
     return json_response(await services.reads.run(_progress, services, found))
 
@@ -34,10 +35,10 @@ async def experiment_progress(request: Request) -> Response:
 async def cancel_experiment(request: Request) -> Response:
     """Stop an experiment: what runs ends, nothing new begins, results stay. One that has ended stays as it is."""
     services, principal = services_of(request), principal_of(request)
-    found = await services.reads.run(find_experiment, services, principal, experiment_id_of(request))
+    found = await services.reads.run(find_whole, services, principal, experiment_id_of(request))
     _check_managed(found)
     await stop(services, found)
-    again = await services.reads.run(find_experiment, services, principal, found.public_id)
+    again = await services.reads.run(find_whole, services, principal, found.public_id)
     return json_response(await services.reads.run(_progress, services, again))
 
 
@@ -48,11 +49,11 @@ async def start_experiment(request: Request) -> Response:
     One that runs, waits or is completed stays as it is.
     """
     services, principal = services_of(request), principal_of(request)
-    found = await services.reads.run(find_experiment, services, principal, experiment_id_of(request))
+    found = await services.reads.run(find_whole, services, principal, experiment_id_of(request))
     _check_managed(found)
     if found.status in (ExperimentStatus.CANCELLED, ExperimentStatus.FAILED):
         await services.runner.start(found)
-    again = await services.reads.run(find_experiment, services, principal, found.public_id)
+    again = await services.reads.run(find_whole, services, principal, found.public_id)
     return json_response(await services.reads.run(_progress, services, again))
 
 
@@ -60,10 +61,10 @@ async def start_experiment(request: Request) -> Response:
 async def retry_experiment(request: Request) -> Response:
     """Run again the items whose result failed."""
     services, principal = services_of(request), principal_of(request)
-    found = await services.reads.run(find_experiment, services, principal, experiment_id_of(request))
+    found = await services.reads.run(find_whole, services, principal, experiment_id_of(request))
     _check_managed(found)
     retried = await services.runner.retry_failed(found)
-    again = await services.reads.run(find_experiment, services, principal, found.public_id)
+    again = await services.reads.run(find_whole, services, principal, found.public_id)
     return json_response(await services.reads.run(_progress, services, again) | {"retried_count": retried})
 
 
@@ -78,20 +79,23 @@ async def stop(services: Services, experiment: Experiment) -> bool:
     return True
 
 
-def percents_of(services: Services, experiments: Sequence[Experiment]) -> list[float | None]:
+def percents_of(services: Services, principal: Principal, experiments: Sequence[Experiment]) -> list[float | None]:
     """How far each experiment of a page is; None as well for those that cannot be counted in COUNTING_S. Blocks."""
     until_s = services.clock.monotonic_s() + COUNTING_S
     told: list[float | None] = []
     for experiment in experiments:
         is_counted = experiment.status not in (ExperimentStatus.PENDING, ExperimentStatus.COMPLETED)
         is_late = is_counted and services.clock.monotonic_s() > until_s
-        told.append(None if is_late else percent_of(services, experiment))
+        told.append(None if is_late else percent_of(services, principal, experiment))
     return told
 
 
-def percent_of(services: Services, experiment: Experiment) -> float | None:
-    """How far an experiment is, in percent; None: a LangSmith client runs it, and only it knows. Blocks."""
-    if not experiment.managed:
+def percent_of(services: Services, principal: Principal, experiment: Experiment) -> float | None:
+    """How far an experiment is, in percent. Blocks.
+
+    None: a LangSmith client runs it, and only it knows; or the key is limited to an environment, and may not count all.
+    """
+    if not experiment.managed or principal.environment is not None:
         return None
     if experiment.status is ExperimentStatus.COMPLETED:
         return 100.0
