@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +13,18 @@ from pathlib import Path
 
 import httpx
 
+from .forking import Forked
+
 KEY = "crash-test-key-0123456789"
 START_S = 60.0
+END_S = 60.0
 
 
 @dataclass
 class Live:
     """One running server."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     url: str
     started_s: float
     faults: Path | None = None  # where points are armed while it runs; see clearspan/faults.py
@@ -65,12 +66,12 @@ class Live:
     def kill(self) -> None:
         """SIGKILL to the server and its writer at once, as a machine that dies takes both."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self._reap()
+        self.process.wait(END_S)
 
     def kill_server_only(self) -> None:
         """SIGKILL to the server; its writer sees the socket close and ends by itself."""
         os.kill(self.process.pid, signal.SIGKILL)
-        self._reap()
+        self.process.wait(END_S)
 
     def end(self) -> None:
         """For the end of a test: gone, however far it came."""
@@ -80,12 +81,7 @@ class Live:
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.terminate()
-        return self._reap()
-
-    def _reap(self) -> int:
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return self.process.wait(30)
+        return self.process.wait(END_S)
 
 
 def wait_for(condition: Callable[[], object], what: str, *, seconds: float = START_S) -> None:
@@ -107,7 +103,7 @@ def start(data: Path, *, fault: str | None = None, faults: Path | None = None, *
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLEARSPAN_")}
     environment["CLEARSPAN_API_KEY"] = KEY
     environment["CLEARSPAN_GRPC_PORT"] = "off"  # unless the settings say otherwise
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many starts compiles everything anew
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many writers compiles everything anew
     environment |= {f"CLEARSPAN_{name.upper()}": value for name, value in settings.items()}
     if faults is not None:
         shutil.rmtree(faults, ignore_errors=True)
@@ -116,19 +112,21 @@ def start(data: Path, *, fault: str | None = None, faults: Path | None = None, *
     if fault:
         environment["CLEARSPAN_FAULT"] = fault
     began = time.monotonic()
-    with (data.parent / f"{data.name}.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "clearspan", "serve", "--json", "--port", "0", "--data", str(data)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the server did not start, exit code {process.wait()}"
-    told = json.loads(line)
+    told_in = data.parent / f"{data.name}.told"
+    told_in.unlink(missing_ok=True)
+    process = Forked(
+        ["serve", "--json", "--port", "0", "--data", str(data)],
+        environment,
+        told_in,
+        data.parent / f"{data.name}.log",
+    )
+
+    def is_told() -> bool:
+        assert process.poll() is None, f"the server did not start, exit code {process.poll()}"
+        return told_in.exists() and told_in.read_text().endswith("\n")
+
+    wait_for(is_told, "the server tells its address")
+    told = json.loads(told_in.read_text())
     live = Live(process, told["url"], 0.0, faults, told["grpc"])
     with live.client() as client:
         while True:

@@ -141,13 +141,6 @@ class Trial:
         return sum(self.stub.counts.values()) - len(self.items)
 
 
-def end(live: Live) -> None:
-    """Gone, and nothing of it left open, whether it is alive or killed itself."""
-    live.end()
-    assert live.process.stdout is not None
-    live.process.stdout.close()
-
-
 def item_of(row: TraceRow) -> str:
     return dict(row.summary.metadata)[REFERENCE_EXAMPLE_KEY].replace("-", "")
 
@@ -177,7 +170,7 @@ def run_with_kills(data: Path, count: int, kills: int, *, concurrency: int, dela
                     gate.set()
                     time.sleep(rng.random() * 0.2)
             finally:
-                end(live)
+                live.end()
             assert trial.status() is ExperimentStatus.RUNNING, "it was killed before its end"
             assert len(trial.look()) < count
         live = trial.live()
@@ -186,7 +179,7 @@ def run_with_kills(data: Path, count: int, kills: int, *, concurrency: int, dela
             trial.wait_completed()
             assert live.stop() == 0
         finally:
-            end(live)
+            live.end()
         trial.check()
         assert trial.repeated <= kills * concurrency
     return trial
@@ -212,7 +205,7 @@ def test_a_server_that_is_stopped_ends_well_and_goes_on(tmp_path: Path) -> None:
             wait_for(lambda: stub.calls, "the first item is asked about")
             assert live.stop() == 0
         finally:
-            end(live)
+            live.end()
         assert trial.status() is ExperimentStatus.RUNNING
         assert len(trial.look()) == len(stub.calls), "items at work were finished"
         live = trial.live()
@@ -220,7 +213,7 @@ def test_a_server_that_is_stopped_ends_well_and_goes_on(tmp_path: Path) -> None:
             trial.wait_completed()
             assert live.stop() == 0
         finally:
-            end(live)
+            live.end()
         trial.check()
         assert trial.repeated == 0
 
@@ -235,11 +228,11 @@ def test_a_death_at_a_point(tmp_path: Path, point: str) -> None:
             live.arm(point, "kill_all")
             wait_for(lambda: live.process.poll() is not None, f"the server dies at {point}")
         finally:
-            end(live)
+            live.end()
         trial.look()
         live = trial.live()
         try:
             trial.wait_completed()
         finally:
-            end(live)
+            live.end()
         trial.check()

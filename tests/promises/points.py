@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import clearspan
@@ -12,7 +13,8 @@ from clearspan.deletion.state import DeletionState
 SOURCE = Path(clearspan.__file__).parent
 
 
-def fault_points() -> list[str]:
+@cache
+def fault_points() -> tuple[str, ...]:
     """The names of all points, sorted.
 
     A point is the argument of a call `fault(…)`: a text, or `_RECORDED[state]`, which stands for one point a state.
@@ -20,11 +22,14 @@ def fault_points() -> list[str]:
     Raises:
         ValueError: a call whose point cannot be read from the source.
     """
-    return sorted({point for path in SOURCE.rglob("*.py") for point in _points_of(path)})
+    return tuple(sorted({point for path in SOURCE.rglob("*.py") for point in _points_of(path)}))
 
 
 def _points_of(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    if "fault(" not in text:
+        return  # to parse all takes seconds
+    for node in ast.walk(ast.parse(text)):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fault"):
             continue
         (argument,) = node.args
