@@ -169,6 +169,40 @@ def test_parts_of_an_example_come_in_any_order_and_are_stored_once(wire: Wire) -
     assert again.status_code == 409
 
 
+def test_examples_that_are_sent_again_are_stored_once(wire: Wire) -> None:
+    """A client that lost the answer sends the same ids again: each way in answers as it did the first time."""
+    ds, other, one, two, three = dataset(wire), dataset(wire, "other"), *[str(uuid.uuid4()) for _ in range(3)]
+    said = {"inputs": {"x": 1}, "outputs": {"y": 1.50}, "metadata": {"k": "v"}, "split": ["a", "b"]}
+    parts: list[tuple[str, Any]] = [(one, said), (f"{one}.attachment.f", b"bytes"), (two, {"inputs": {"x": 2}})]
+    first = upload(wire, ds, *parts)
+    listing = [{"id": three, "dataset_id": ds, "inputs": {"x": 3}, "created_at": "2026-01-01T00:00:00Z"}]
+    of_list = wire.post("/examples/bulk", listing)
+    wire.clock.advance(1)
+    # Somebody changed one in between: what was sent is still what was stored.
+    assert wire.send("PATCH", f"/examples/{two}", {"inputs": {"x": 20}}).status_code == 200
+    version = wire.get(f"/datasets/{ds}").json()["modified_at"]
+    again = upload(wire, ds, *parts)
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    twice = wire.post("/examples/bulk", listing)
+    assert (of_list.status_code, twice.status_code, twice.json()) == (200, 200, of_list.json())
+    assert wire.post("/examples", listing[0]).json() == of_list.json()[0]
+    assert wire.get(f"/datasets/{ds}").json()["modified_at"] == version, "nothing was written"
+    assert sorted(values(wire, ds)) == [1, 3, 20]
+    four = str(uuid.uuid4())
+    more = upload(wire, ds, (four, {"inputs": {"x": 4}}), *parts)
+    assert (more.status_code, more.json()["example_ids"]) == (201, [four, one, two]), "what is new is stored"
+    for changed in (
+        {"inputs": {"x": 9}}, {"outputs": {}}, {"metadata": {}}, {"split": "a"}, {"created_at": "2020-01-01T00:00:00Z"},
+    ):  # fmt: skip
+        assert upload(wire, ds, (one, said | changed), parts[1]).status_code == 409, changed
+    for files in ([], [(f"{one}.attachment.f", b"byteZ")], [(f"{one}.attachment.g", b"bytes")]):
+        assert upload(wire, ds, (one, said), *files).status_code == 409, files
+    assert upload(wire, other, *parts).status_code == 409, "the ids are those of another dataset's"
+    assert wire.send("DELETE", f"/examples/{two}").status_code == 200
+    assert upload(wire, ds, *parts[:2]).status_code == 201
+    assert upload(wire, ds, parts[2]).status_code == 409, "what was deleted does not come back"
+
+
 FAULTY_PARTS: list[tuple[str, Any]] = [
     ("x", {}),
     ("{id}.nothing", {}),

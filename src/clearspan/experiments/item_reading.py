@@ -163,6 +163,24 @@ class ItemReader:
             found += self.list(dataset, ids=part, limit=len(part)).items
         return found
 
+    def first_versions(self, dataset: Dataset, ids: Sequence[str]) -> ItemList:
+        """What those of these items that the dataset has were when they were added, any number.
+
+        Raises:
+            PayloadTooLarge: a thousand of them hold more than PAGE_BYTES_MAX.
+        """
+        found: ItemList = []
+        scope = scope_of(dataset)
+        for start in range(0, len(ids), PAGE_SIZE_MAX):
+            asked, wanted = item_ids(ids[start : start + PAGE_SIZE_MAX]), set(ids[start : start + PAGE_SIZE_MAX])
+            page, more = 1, True
+            while more:  # later versions come between
+                rows = self._reader.list_traces(scope, asked, Window(), OLDEST_FIRST, OffsetPage(page, PAGE_SIZE_MAX))
+                first = [row for row in rows.rows if row.summary.trace_id in wanted]
+                found += self._read({dataset.project_id: dataset}, first)
+                page, more = page + 1, len(rows.rows) == PAGE_SIZE_MAX
+        return found
+
     def taken_ids(self, org_id: int, ids: Sequence[str]) -> set[str]:
         """Some of those of these ids that some version of some item of the organisation has."""
         projects = tuple(sorted(each.project_id for each in self._catalog.datasets.listed(org_id)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID, uuid5
 from weakref import WeakValueDictionary
@@ -34,6 +35,7 @@ from clearspan.experiments.item_documents import (
     whole_microseconds,
 )
 from clearspan.experiments.item_reading import OLDEST_FIRST, ItemList, ItemPage, ItemReader, normal_id, scope_of
+from clearspan.experiments.item_repeats import is_repeat
 from clearspan.experiments.item_schemas import SchemaCheck
 from clearspan.ingest.langsmith import RunSource, batch_runs, decode_runs
 from clearspan.ingest.limits import DEFAULT_LIMITS, IngestLimits
@@ -97,6 +99,7 @@ class _Prepared(NamedTuple):
 
     items: ItemList
     batches: list[TraceBatch]
+    order: list[str]  # ids of all items of the request, in its order
 
 
 class Items(ItemReader):
@@ -136,27 +139,32 @@ class Items(ItemReader):
     async def add(self, principal_key: str | None, dataset: Dataset, new: Sequence[NewItem]) -> ItemList:
         """Add items, all in one transaction, in the order given.
 
+        One that the dataset was given before under the same id, with the same content, is not stored again: its sender
+        has lost the answer.
+
         Args:
             principal_key: public id of the API key that adds them.
         Returns:
-            The items that were stored. One whose id a deletion's tombstone refuses is left out.
+            The items that were stored, now or, as they were then, before. One whose id a deletion's tombstone refuses
+            is left out.
         Raises:
             InvalidInput: a value is no JSON, too large, or does not fit the dataset's schema; nothing was stored.
-            Conflict: an id is given twice or taken (`item_exists`), or tombstones refused them all (`item_deleted`).
+            Conflict: an id is given twice, or taken by other content (`item_exists`), and nothing was stored; or
+                tombstones refused them all (`item_deleted`).
         """
         given = [normal_id(each.id) for each in new if each.id is not None]
         async with self.holding(given):
-            if given:
-                taken = await self.threads.run(self.taken_ids, dataset.org_id, given)
-                if len(set(given)) < len(given) or taken:
-                    raise Conflict("There is an item of that id already.", code="item_exists", fields=("id",))
-            prepared = await self.threads.run(self._prepare_new, principal_key, dataset, new)
+            prepared, repeated = await self.threads.run(self._prepare_new, principal_key, dataset, new, given)
             refused = await self._submit(prepared)
-        stored = [item for item in prepared.items if not refused[item.trace_id]]
-        if new and not stored:
+        kept = [item for item in prepared.items if not refused[item.trace_id]]
+        if new and not kept and not repeated:
             raise Conflict("An item of that id was deleted.", code="item_deleted", fields=("id",))
-        await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
-        return stored
+        if kept:
+            await self.threads.run(self._catalog.datasets.touch, dataset.org_id, dataset.uuid)
+        if not repeated:
+            return kept
+        stored = repeated | {item.id: item for item in kept}
+        return [stored[item_id] for item_id in prepared.order if item_id in stored]
 
     async def update(
         self, dataset: Dataset, changes: Sequence[ItemChange], *, principal_key: str | None = None
@@ -202,9 +210,37 @@ class Items(ItemReader):
             refused[batch.trace_id] = refused.get(batch.trace_id, False) or bool(outcome.refused)
         return refused
 
-    def _prepare_new(self, key: str | None, dataset: Dataset, new: Sequence[NewItem]) -> _Prepared:
+    def _prepare_new(
+        self, key: str | None, dataset: Dataset, new: Sequence[NewItem], given: Sequence[str]
+    ) -> tuple[_Prepared, dict[str, Item]]:
+        """(what is to be written, id → item that was written before). Raises InvalidInput, Conflict."""
         now_ns = whole_microseconds(self._clock.now_ns())
-        return self._prepare(key, dataset, [self._new(each, now_ns) for each in new], [])
+        writes = [self._new(each, now_ns) for each in new]
+        repeated: dict[str, Item] = {}
+        if len(set(given)) < len(given):
+            raise _taken()
+        if given and self.taken_ids(dataset.org_id, given):
+            repeated = self._repeated(dataset, writes, new)
+        rest = [write for write in writes if write.version.item_id not in repeated]
+        prepared = self._prepare(key, dataset, rest, [])
+        return prepared._replace(order=[write.version.item_id for write in writes]), repeated
+
+    def _repeated(self, dataset: Dataset, writes: Sequence[_Write], new: Sequence[NewItem]) -> dict[str, Item]:
+        """Those of the items that were given to the dataset before. Raises Conflict: an id is another item's."""
+        named = [write.version.item_id for write, each in zip(writes, new, strict=True) if each.id is not None]
+        found = {item.id: item for item in self.first_versions(dataset, named)}
+        for write, each in zip(writes, new, strict=True):
+            old = found.get(write.version.item_id)
+            if old is None:
+                continue
+            read = partial(self.read_attachment, dataset, old)
+            says_created = each.created_ns is not None
+            if not is_repeat(write.version, write.attachments, old, read, says_created=says_created):
+                raise _taken()
+        left = [each for each in named if each not in found]
+        if left and self.taken_ids(dataset.org_id, left):  # by an item of another dataset
+            raise _taken()
+        return found
 
     def _prepare_changes(
         self, key: str | None, dataset: Dataset, changes: Mapping[str, ItemChange]
@@ -234,7 +270,7 @@ class Items(ItemReader):
             for write in writes
             if write.attachments
         ]
-        return _Prepared(items, batches)
+        return _Prepared(items, batches, [item.id for item in items])
 
     def _new(self, new: NewItem, now_ns: int) -> _Write:
         item_id = normal_id(new.id) if new.id is not None else UUID(bytes=self._ids.token_bytes(16), version=4).hex
@@ -289,6 +325,10 @@ class Items(ItemReader):
             selection=ByIds(tuple(trace_ids)),
         )
         await self.threads.run(self._deleter.delete, request, wait_s=0.0, wait_for="hidden")
+
+
+def _taken() -> Conflict:
+    return Conflict("There is an item of that id already.", code="item_exists", fields=("id",))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, bytes]:
