@@ -83,3 +83,13 @@ def test_what_is_given_hidden_or_of_another_environment_is_left_out(stores: Stor
     assert found(Scope((1, 2), "e2")) == {"j2"}
     stores.deletions.hide("del_1", EVERYWHERE, None, Window(), [by_id["j1"]], b"x")
     assert found() == {"j2"}
+
+
+def test_runs_are_found_by_their_ids_alone(stores: Stores) -> None:
+    for number, key in enumerate((*KEYS, "other")):
+        judge(stores, f"j{number}", key, str(UUID("d" * 32)).upper(), project_id=2)
+    judge(stores, "j9", KEYS[0], "e" * 32, project_id=3)
+    find = stores.deletions.naming_runs
+    assert names(find(EVERYWHERE, ["d" * 32, "e" * 32], KEYS, limit=9)) == {(2, "j0"), (2, "j1"), (3, "j9")}
+    assert names(find(Scope((2,)), ["d" * 32, "e" * 32], KEYS, limit=0)) == {(2, "j0")}, "one beyond the limit"
+    assert find(EVERYWHERE, [], KEYS, limit=9) == find(EVERYWHERE, ["f" * 32], KEYS, limit=9) == []

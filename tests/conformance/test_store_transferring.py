@@ -285,7 +285,7 @@ def test_no_move_lets_in_what_the_destination_deleted(stores: Stores) -> None:
     assert where(stores) == {(IDS[0], C), (IDS[1], A), (IDS[1], C)}
 
 
-@pytest.mark.parametrize("kind", ["trace", "span", "annotation"])
+@pytest.mark.parametrize("kind", ["trace", "span", "copy of a span", "annotation"])
 def test_nothing_moves_that_a_deletion_waits_for(stores: Stores, kind: str) -> None:
     stores.writer.write([batch(IDS[0]), batch(IDS[0], number=1), batch(IDS[1])], received_ns=T0_NS)
     say(stores, [make_annotation("good", target=AnnotationTarget.TRACE, trace_id=IDS[0])], A)
@@ -295,17 +295,17 @@ def test_nothing_moves_that_a_deletion_waits_for(stores: Stores, kind: str) -> N
         lines = stores.deletions.plan_annotations(here, query, limit=10)
         stores.deletions.hide_annotations("del_1", here, query, lines, b"{}")
     else:
-        manifest = (
-            stores.deletions.plan_ids(here, [IDS[0]], Window())
-            if kind == "trace"
-            else stores.deletions.plan_spans(here, [f"{IDS[0][-4:]}.1"])
-        )
+        traces = [] if kind == "span" else stores.deletions.plan_ids(here, [IDS[0]], Window())
+        own, other = f"{IDS[0][-4:]}.1", f"{IDS[1][-4:]}.0"  # a copy is a trace beside a span of another trace
+        names = {"trace": [], "span": [own], "copy of a span": [other]}[kind]
+        manifest = [*traces, *stores.deletions.plan_spans(here, names)]
         stores.deletions.hide("del_1", here, None, Window(), manifest, b"{}")
     stores.deletions.release_hold("hold_1", 9)
     with pytest.raises(Conflict) as told_why:
         move(stores, [IDS[0]], B)
     assert told_why.value.code == "being_deleted"
-    assert move(stores, [IDS[1]], B) == 1
+    if kind != "copy of a span":
+        assert move(stores, [IDS[1]], B) == 1
     stores.deletions.cancel("del_1")
     assert move(stores, [IDS[0]], B) == 1
 

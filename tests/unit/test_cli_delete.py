@@ -138,6 +138,21 @@ def test_json_is_one_document(server: Server) -> None:
     assert server.bodies("POST", "/v1/deletions/preview")[0]["delete_all"] is True
 
 
+def test_a_preview_tells_what_becomes_of_copies(server: Server) -> None:
+    copies = {"taken": 2, "not_covered": 1, "detached": 0, "redacted_items": 0, "of_trace": 1_000}
+    server.answers["POST", "/v1/deletions/preview"] = preview() | {"kind": "spans", "copies": copies}
+    told = run("delete", "--span-id", "a/b", "--dry-run").stdout
+    assert "3 spans match" in told
+    for part in (
+        "2 of them are traces with copies",
+        "1 traces with copies stay",
+        "1,000 traces with copies of the whole",
+    ):
+        assert part in told
+    assert "detached" not in told
+    assert "replaced" not in told
+
+
 def test_a_dry_run_executes_nothing(server: Server) -> None:
     server.answers["POST", "/v1/deletions/preview"] = preview(held=2)
     ran = run(*WHERE, "--delete-all", "--dry-run")

@@ -12,7 +12,7 @@ from clearspan.testing.wire import Wire
 
 POLICIES = ("erase", "redact", "detach")
 WINDOW = "start_time=2026-11-01T00:00:00Z&end_time=2026-12-01T00:00:00Z"
-COPIES = {"taken": 2, "not_covered": 0, "detached": 1, "redacted_items": 1}
+COPIES = {"taken": 2, "not_covered": 0, "detached": 1, "redacted_items": 1, "of_trace": 0}
 
 
 @pytest.fixture
@@ -73,13 +73,37 @@ def test_items_go_in_every_dialect_as_their_dataset_says(wire: Wire, datasets: d
     assert sources(wire, datasets["detach"]) == sorted([run_id(2), run_id(3)])
 
 
+@pytest.mark.parametrize("dialect", ["native", "phoenix"])
+def test_items_go_with_the_span_they_were_made_from(wire: Wire, datasets: dict[str, str], dialect: str) -> None:
+    """Run 2 has a child: what was made from run 2 may hold the child's text, and is only counted."""
+    child = run(4, trace_id=run_id(2), parent_run_id=run_id(2), dotted_order=None)
+    assert wire.post("/runs/batch", {"post": [child]}).status_code == 202
+    item = {"dataset_id": datasets["redact"], "inputs": {"q": "needle"}, "source_run_id": run_id(4)}
+    assert wire.post("/examples", item).status_code == 200
+    span_id, copies = run_id(4).replace("-", ""), {"taken": 1, "not_covered": 0, "detached": 0, "redacted_items": 1}
+    if dialect == "native":
+        told = wire.post("/v1/deletions/preview", {"span_ids": [span_id]}).json()
+        assert (told["traces"]["matched"], told["copies"]) == (2, copies | {"of_trace": 3})
+        body = {"plan_token": told["plan_token"], "expected_count": 2, "wait": "verified"}
+        done = wire.post("/v1/deletions", body).json()
+    else:
+        gone = wire.send("DELETE", f"/v1/spans/{span_id}")
+        done = wire.get(f"/v1/deletions/{gone.headers['Clearspan-Deletion-Id']}").json()
+    assert (done["kind"], done["copies"], done["state"]) == ("spans", copies | {"of_trace": 3}, "verified")
+    receipt = wire.get(f"/v1/deletions/{done['id']}/receipt").json()["payload"]
+    assert receipt["scope"]["conditions"][1:] == ["copies:taken:1", "copies:redacted:1", "copies:of_trace:3"]
+    assert receipt["spans"]["deleted"] == 2
+    assert sources(wire, datasets["redact"]) == sorted([run_id(2), run_id(3), "None"])
+    assert sources(wire, datasets["erase"]) == sorted([run_id(2), run_id(3)])
+
+
 def test_a_bound_key_counts_the_items_it_does_not_reach(wire: Wire, datasets: dict[str, str]) -> None:
     project = wire.catalog.find_project(wire.catalog.first_org.id, "p")
     assert project is not None
     mine = wire.key(KeyScope.DELETE, KeyScope.READ, project_ids=[project.id])
     told = wire.post("/v1/deletions", {"trace_ids": [run_id(2)], "wait": "verified"}, key=mine).json()
     assert (told["traces"]["hidden"], told["copies"]) == (
-        1, {"taken": 0, "not_covered": 3, "detached": 0, "redacted_items": 0},
+        1, {"taken": 0, "not_covered": 3, "detached": 0, "redacted_items": 0, "of_trace": 0},
     )  # fmt: skip
     assert all(len(sources(wire, each)) == 2 for each in datasets.values())
 

@@ -18,7 +18,7 @@ from clearspan.testing.wire import OWNER_KEY, Wire, iso, open_wire
 
 ANYTIME = "?start_time=2025-01-01T00:00:00Z&end_time=2027-01-01T00:00:00Z&page_size=1000"
 
-COPIES = {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0}
+COPIES = {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0, "of_trace": 0}
 
 
 def send(wire: Wire, *runs: dict[str, Any], **rest: Any) -> None:

@@ -439,7 +439,7 @@ def test_spans_go_by_themselves(wire: Wire) -> None:
     [
         {"span_ids": []}, {"span_ids": "a"}, {"span_ids": [1]}, {"span_ids": ["a/b/c"]}, {"span_ids": ["/a"]},
         {"span_ids": ["a\n"]}, {"span_ids": [str(n) for n in range(501)]}, {"span_ids": ["a"], "trace_ids": ["a"]},
-        {"span_ids": ["a"], "start_time": "2026-01-01T00:00:00Z"}, {"span_ids": ["a"], "leave_copies": True},
+        {"span_ids": ["a"], "start_time": "2026-01-01T00:00:00Z"}, {"span_ids": ["a"], "leave_copies": 1},
         {"span_ids": ["a"], "annotations": {"name": "x"}}, {"span_ids": ["a"], "filters": {}},
     ],
     ids=range(12),

@@ -367,8 +367,15 @@ def test_a_change_that_a_deletion_overtook_is_taken_back(wire: Wire, monkeypatch
     assert rows(wire, dataset, f"?as_of={iso(wire.clock.now_ns() + SECOND_NS)}") == []
 
 
-def test_a_trace_deleted_while_it_is_imported_leaves_no_row(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    wire.ingest(wire.span("t1", input="needle"), wire.span("t2", input="other"))
+@pytest.mark.parametrize("what", ["trace", "root"])
+def test_what_is_deleted_while_it_is_imported_leaves_no_row(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    wire.ingest(
+        wire.span("t1", "first", input="needle"),
+        wire.span("t1", "second", ago_s=30, input="later"),
+        wire.span("t2", ago_s=20, input="other"),
+    )
     dataset = create(wire)
     found = wire.services.catalog.datasets.find(wire.catalog.first_org.id, UUID(dataset.split("/")[3]).hex)
     assert found is not None
@@ -376,7 +383,8 @@ def test_a_trace_deleted_while_it_is_imported_leaves_no_row(wire: Wire, monkeypa
     add_items = items.add
 
     async def slow(*args: Any) -> Any:
-        assert wire.send("DELETE", "/api/traces/t1/").json()["deleted_count"] == 1
+        asked = {"trace_ids": ["t1"]} if what == "trace" else {"span_ids": ["t1/first"]}
+        assert wire.post("/v1/deletions", asked | {"wait": "verified"}).json()["state"] == "verified"
         return await add_items(*args)
 
     monkeypatch.setattr(items, "add", slow)

@@ -203,6 +203,18 @@ def ending_lines(deletion: Json, kept: Path | None) -> list[str]:
     return lines
 
 
+def copies_lines(copies: Json) -> list[str]:
+    """What becomes of copies, for a person; nothing where there are none."""
+    words = (
+        ("taken", "of them are traces with copies of the others."),
+        ("redacted_items", "items of datasets among them are replaced by empty ones."),
+        ("detached", "versions of dataset items made from them stay, as their datasets are set to."),
+        ("of_trace", "traces with copies of the whole trace stay, and may hold their text."),
+        ("not_covered", "traces with copies stay: this key does not reach them."),
+    )
+    return [f"{copies[name]:,} {told}" for name, told in words if copies.get(name)]
+
+
 def print_preview(preview: Json) -> None:
     """What would be deleted: window, counts, holds, days, samples."""
     window, traces = preview["effective_window"], preview["traces"]
@@ -214,6 +226,8 @@ def print_preview(preview: Json) -> None:
     typer.echo(f"in {', '.join(map(printable, preview['projects'])) or 'no project'}.")
     if traces["matched"] == 0:
         return
+    for line in copies_lines(preview.get("copies", {})):
+        typer.echo(line)
     for hold in preview["holds"]:
         typer.echo(f"Hold {hold['id']} keeps {hold['traces']:,} of them; they are deleted when it is released.")
     typer.echo("")

@@ -78,7 +78,7 @@ class Acceptance:
 
     def check_copies(self, plan: Plan) -> None:
         """Raise Conflict (`plan_mismatch`) when a kept plan's traces have copies that it does not know of."""
-        if plan.request.kind is not DeletionKind.TRACES or not plan.matched:
+        if plan.request.kind is DeletionKind.ANNOTATIONS or not plan.matched:
             return
         org_id = plan.request.org_id
         found = find_copies(
@@ -89,6 +89,7 @@ class Acceptance:
             self._catalog.dataset_policies(org_id),
             limit=0,
             known=plan.copies_left,
+            runs=plan.runs,
         )
         if found.traces or found.left:
             raise Conflict(

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import orjson
 
+from clearspan.deletion import spans
 from clearspan.deletion.guard import PLAN_MAX
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
 from clearspan.deletion.linked import Copies, find_copies
@@ -25,6 +27,7 @@ from clearspan.deletion.plan import SALT_BYTES, Plan, parse_request, root_of_tra
 from clearspan.deletion.recording import Stuck
 from clearspan.deletion.redaction import empty_items, versions_of
 from clearspan.deletion.request import ByIds, DeletionRequest
+from clearspan.deletion.spans import SpanRuns
 from clearspan.deletion.state import DeletionState
 from clearspan.faults import fault
 from clearspan.model.clock import IdSource
@@ -78,10 +81,11 @@ class FollowUps:
         Cost: see linked.find_copies, and two short reads of the Catalog.
         """
         said = {} if progress.request is None else orjson.loads(progress.request)
-        if job.kind is not DeletionKind.TRACES or "reach" not in said:  # of a former version: it did not keep its reach
+        if job.kind is DeletionKind.ANNOTATIONS or "reach" not in said:  # a former version did not keep its reach
             return
         reach = Scope(tuple(said["reach"][0]), said["reach"][1])
-        copies = self._search(job, reach, [*said["copies_left"], *self._held(progress)])
+        known = [*said["copies_left"], *self._held(progress)]
+        copies = self._search(job, reach, known, spans.parse_runs(said.get("runs", ())))
         if not copies.traces and not copies.left:
             return
         deletion_id, filed = self._attempt(job)
@@ -94,16 +98,17 @@ class FollowUps:
         self._accept(self._plan(job, asked, reach, copies, deletion_id))
         fault("deletion.after_follow_up")
 
-    def _search(self, job: DeletionJob, reach: Scope, known: list[int]) -> Copies:
+    def _search(self, job: DeletionJob, reach: Scope, known: list[int], runs: Sequence[SpanRuns]) -> Copies:
         traces = self._store.manifest(job.deletion_id)
+        names = {trace[1:] for trace in traces}
+        runs = [each for each in runs if (each.project_id, each.name) in names]  # the other ones are held
         everywhere = Scope(self._catalog.project_ids(job.org_id))
         datasets = self._catalog.dataset_policies(job.org_id)
-        found = find_copies(self._store, traces, reach, everywhere, datasets, limit=PLAN_MAX, known=known)
+        search = partial(find_copies, self._store, traces, reach, everywhere, datasets, limit=PLAN_MAX, runs=runs)
+        found = search(known=known)
         # An empty item names the item whose place it holds. The release of a held version may find one there.
         empty = empty_items(self._store, [trace for trace in found.traces if trace.project_id in datasets])
-        if not empty:
-            return found
-        return find_copies(self._store, traces, reach, everywhere, datasets, limit=PLAN_MAX, known=[*known, *empty])
+        return search(known=[*known, *empty]) if empty else found
 
     def _attempt(self, job: DeletionJob) -> tuple[str, DeletionJob | None]:
         """The id of the follow-up, and its job if there is one; one that was given up unhidden does not count."""
@@ -148,6 +153,7 @@ class FollowUps:
             copies=frozenset(pks),
             copies_not_covered=copies.not_covered,
             copies_detached=copies.detached,
+            copies_of_trace=copies.of_trace,
             copies_left=copies.left,
             redacted=versions_of(self._store, copies.redacted),
             follows=job.deletion_id,

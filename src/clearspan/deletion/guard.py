@@ -25,6 +25,10 @@ PLAN_MAX = 1_000_000
 """No deletion lists more traces or annotations than this; larger ones are asked for in parts."""
 
 
+SPAN_COPIES_MAX = 1_000
+"""Nor one of spans more traces with copies of them than this: its hide is one transaction."""
+
+
 def need_selection(request: DeletionRequest) -> None:
     """An empty filter would match everything, an empty id list nothing: neither is what anybody meant."""
     match request.selection:
@@ -71,6 +75,12 @@ def within_limit(request: DeletionRequest, matched: int, copies: int = 0) -> Non
             not count them; every other limit does.
     """
     limit = plan_limit(request)
+    if request.kind is DeletionKind.SPANS and copies > SPAN_COPIES_MAX:
+        raise Unguarded(
+            f"More than {SPAN_COPIES_MAX:,} traces hold copies of these spans, the most that may go with spans. "
+            "Delete those first, or leave them (leave_copies); nothing was deleted.",
+            code="too_many_matches",
+        )
     if matched - copies > limit or matched > PLAN_MAX:
         limit = limit if matched - copies > limit else PLAN_MAX
         raise Unguarded(

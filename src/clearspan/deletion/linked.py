@@ -9,6 +9,9 @@ counted and told. A copy is asked for by nobody's filter, window or project: tho
 An item of a dataset names the run it was made from as `source_run_id`; what becomes of it the dataset's policy says.
 With an item go all its versions, and the results of experiments, which hold its inputs; those name it by its id, which
 is the run id of its first version.
+
+A span that is deleted by itself takes what names its own run, in the same ways. What names the whole of its trace, and
+what lies in that trace, may hold the text of any of its spans: that stays and is counted.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from clearspan.catalog.datasets import SourcePolicy
-from clearspan.deletion.request import ByFilter, ByIds, DeletionRequest
+from clearspan.deletion.guard import PLAN_MAX
+from clearspan.deletion.request import ByFilter, ByIds, BySpans, DeletionRequest
+from clearspan.deletion.spans import SpanRuns
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import START_TIME, field_named
 from clearspan.query.operators import Operator
 from clearspan.store.port import DeletionStore, PlannedTrace
+from clearspan.store.span_deletion import parse_name
 
 JUDGED_KEYS: Final = ("target_run_id", "reference_run_id")
 """Metadata keys under which a run, in any project, names the run whose text it holds."""
@@ -39,6 +45,7 @@ _TAKEN: Final = "copies:taken:"
 _NOT_COVERED: Final = "copies:not_covered:"
 _DETACHED: Final = "copies:detached:"
 _REDACTED: Final = "copies:redacted:"
+_OF_TRACE: Final = "copies:of_trace:"
 _FOLLOWS: Final = "copies:made_since:"
 _FOLLOWED: Final = "copies:follow_up:"
 
@@ -53,7 +60,8 @@ class Copies(NamedTuple):
     not_covered: int = 0  # traces beyond it
     detached: int = 0  # within it, but items of datasets that keep them
     redacted: tuple[PlannedTrace, ...] = ()  # of `traces`: items in whose place an empty one is to stand
-    left: frozenset[int] = frozenset()  # trace_pks of `not_covered` and `detached`
+    of_trace: int = 0  # of the whole trace of a span, or in it: they may hold the span and stay
+    left: frozenset[int] = frozenset()  # trace_pks of `not_covered`, `detached` and `of_trace`
 
 
 def reach_of(request: DeletionRequest) -> Scope:
@@ -70,8 +78,9 @@ def find_copies(
     *,
     limit: int,
     known: Collection[int] = (),
+    runs: Sequence[SpanRuns] = (),
 ) -> Copies:
-    """The copies of traces, copies of copies included.
+    """The copies of traces and spans, copies of copies included.
 
     Args:
         reach: what the caller may delete from; without projects all copies lie beyond it.
@@ -79,31 +88,36 @@ def find_copies(
         datasets: of the organisation.
         limit: when there are more within reach, one more is listed, for the guards to refuse.
         known: trace_pks of copies that another search told of: neither listed nor counted here.
+        runs: of the spans among the traces. A span without is taken for one that nothing was made from.
     Cost: see store.port.DeletionStore.naming; four calls at most for each link of the longest chain, and as many more.
     """
-    walk = _Walk(store, datasets)
-    taken: dict[int, PlannedTrace] = {trace.trace_pk: trace for trace in traces}
+    walk = _Walk(store, datasets, runs)
+    own = {trace.trace_pk for trace in traces if parse_name(trace.trace_id) is None}
+    taken: dict[int, PlannedTrace] = {}
     kept: set[int] = set()
     ignored = frozenset(known)
     redacted: dict[int, PlannedTrace] = {}
     latest = list(traces) if reach.project_ids else []
-    while latest and len(taken) - len(traces) <= limit:
-        room = limit - (len(taken) - len(traces))
-        step = walk.step(reach, latest, limit=room + len(taken) + len(ignored))
+    while latest and len(taken) <= limit:
+        room = limit - len(taken)
+        step = walk.step(reach, latest, limit=room + len(own) + len(taken) + len(ignored))
         kept |= {item.trace_pk for item in step.detached} - ignored
-        redacted |= {item.trace_pk: item for item in step.redacted if item.trace_pk not in taken}
-        found = {each.trace_pk: each for each in step.taken if each.trace_pk not in taken.keys() | ignored}
+        redacted |= {item.trace_pk: item for item in step.redacted if item.trace_pk not in own | taken.keys()}
+        found = {each.trace_pk: each for each in step.taken if each.trace_pk not in own | taken.keys() | ignored}
         latest = [trace for _, trace in sorted(found.items())][: room + 1]
         taken |= {trace.trace_pk: trace for trace in latest}
-    own = {trace.trace_pk for trace in traces}
-    copies = tuple([trace for pk, trace in sorted(taken.items()) if pk not in own])
-    kept -= taken.keys()  # what goes with another version of its item stays in no dataset
+    gone = own | taken.keys()
+    kept -= gone  # what goes with another version of its item stays in no dataset
     beyond: set[int] = set()
     if reach.environment is not None or not set(everywhere.project_ids) <= set(reach.project_ids):
-        named = walk.step(everywhere, list(taken.values()), limit=limit + len(taken) + len(kept) + len(ignored))
-        beyond = {trace.trace_pk for trace in (*named.taken, *named.detached)} - taken.keys() - kept - ignored
+        limit_beyond = limit + len(gone) + len(kept) + len(ignored)
+        named = walk.step(everywhere, [*traces, *taken.values()], limit=limit_beyond)
+        beyond = {trace.trace_pk for trace in (*named.taken, *named.detached)} - gone - kept - ignored
+    told = gone | kept | beyond | ignored
+    of_trace = walk.of_traces(everywhere, limit=limit + len(told)) - told
+    copies = tuple([trace for _, trace in sorted(taken.items())])
     replaced = tuple([item for pk, item in sorted(redacted.items()) if pk in taken])
-    return Copies(copies, len(beyond), len(kept), replaced, frozenset(beyond | kept))
+    return Copies(copies, len(beyond), len(kept), replaced, len(of_trace), frozenset(beyond | kept | of_trace))
 
 
 class _Step(NamedTuple):
@@ -115,29 +129,71 @@ class _Step(NamedTuple):
 
 
 class _Walk:
-    """From traces to what names them."""
+    """From traces and spans to what names them."""
 
-    def __init__(self, store: DeletionStore, datasets: Policies) -> None:
+    def __init__(self, store: DeletionStore, datasets: Policies, runs: Sequence[SpanRuns]) -> None:
         self._store = store
         self._datasets = datasets
+        self._runs = runs
+        self._homes = {_home_of(each) for each in runs}  # the traces that the spans are in
 
     def step(self, scope: Scope, traces: Sequence[PlannedTrace], *, limit: int) -> _Step:
-        """What within a scope names these traces; at most `limit` + 1 for each way of naming."""
-        pks = [trace.trace_pk for trace in traces]
-        taken = self._store.naming(scope, pks, JUDGED_KEYS, limit=limit)
-        items = [trace.trace_pk for trace in traces if trace.project_id in self._datasets]
+        """What within a scope names these traces and spans; at most `limit` + 1 for each way of naming."""
+        wholes = [trace for trace in traces if parse_name(trace.trace_id) is None]
+        spans = self._runs if len(wholes) < len(traces) else ()
+        pks = [trace.trace_pk for trace in wholes]
+        taken = self._naming(scope, pks, spans, JUDGED_KEYS, limit)
+        items = [trace.trace_pk for trace in wholes if trace.project_id in self._datasets]
         if items:
             taken += self._store.naming(self._among(scope, *SourcePolicy), items, VERSION_KEYS, limit=limit)
             taken += self._store.naming(scope, items, RESULT_KEYS, limit=limit)
         erased, redacted, detached = [
-            self._store.naming(within, pks, SOURCE_KEYS, limit=limit) if within.project_ids else []
+            self._naming(within, pks, spans, SOURCE_KEYS, limit) if within.project_ids else []
             for within in (self._among(scope, policy) for policy in SourcePolicy)
         ]
         return _Step([*taken, *erased, *redacted], redacted, detached)
 
+    def of_traces(self, scope: Scope, *, limit: int) -> set[int]:
+        """The trace_pks of what names the whole trace of a span, and of such traces that name the span themselves."""
+        if not self._runs:
+            return set()
+        wholes = sorted({run_id for each in self._runs for run_id in each.of_trace})
+        own = sorted({run_id for each in self._runs for run_id in each.runs})
+        found: set[int] = set()
+        for within, keys in ((scope, JUDGED_KEYS), (self._among(scope, *SourcePolicy), SOURCE_KEYS)):
+            named = self._store.naming_runs(within, wholes, keys, limit=limit)
+            found |= {each.trace_pk for each in named if each[1:] not in self._homes}
+            named = self._store.naming_runs(within, own, keys, limit=limit)
+            found |= {each.trace_pk for each in named if each[1:] in self._homes}
+        return found
+
+    def _naming(
+        self, scope: Scope, pks: Sequence[int], spans: Sequence[SpanRuns], keys: Sequence[str], limit: int
+    ) -> list[PlannedTrace]:
+        found = self._store.naming(scope, pks, keys, limit=limit) if pks else []
+        if not spans:
+            return found
+        run_ids = sorted({run_id for each in spans for run_id in each.runs})
+        for each in self._store.naming_runs(scope, run_ids, keys, limit=limit + len(self._homes)):
+            if each[1:] not in self._homes or self._names_another(each, spans, keys):
+                found.append(each)
+        return found
+
+    def _names_another(self, trace: PlannedTrace, spans: Sequence[SpanRuns], keys: Sequence[str]) -> bool:
+        """Whether a trace that has some of the spans names one that is not among its own."""
+        others = sorted({run_id for each in spans if _home_of(each) != trace[1:] for run_id in each.runs})
+        named = self._store.naming_runs(Scope((trace.project_id,)), others, keys, limit=PLAN_MAX)
+        return any(each.trace_pk == trace.trace_pk for each in named)
+
     def _among(self, scope: Scope, *policies: SourcePolicy) -> Scope:
         """The datasets of a scope that have one of these policies."""
         return scope._replace(project_ids=tuple([p for p in scope.project_ids if self._datasets.get(p) in policies]))
+
+
+def _home_of(span: SpanRuns) -> tuple[int, str]:
+    name = parse_name(span.name)
+    assert name is not None, "it is that of a span"
+    return span.project_id, name.trace_id
 
 
 def widened(request: DeletionRequest, copies: Sequence[PlannedTrace]) -> DeletionRequest:
@@ -151,7 +207,8 @@ def widened(request: DeletionRequest, copies: Sequence[PlannedTrace]) -> Deletio
     reach, scope = request.reach or request.scope, request.scope
     projects = tuple(sorted({*scope.project_ids, *(trace.project_id for trace in copies)}))
     wide = replace(request, scope=Scope(projects, reach.environment))
-    if isinstance(request.selection, ByIds) and request.window == Window() and scope.environment == reach.environment:
+    by_name = isinstance(request.selection, ByIds | BySpans)
+    if by_name and request.window == Window() and scope.environment == reach.environment:
         return wide  # ids are evaluated again by scope and window alone
     asked = Group("AND", tuple(_asked(request, reach)))
     where = Group("OR", (asked, _ids(tuple(sorted({trace.trace_id for trace in copies})))))
@@ -177,14 +234,23 @@ def _ids(trace_ids: tuple[str, ...]) -> Condition:
     return Condition(field_named("trace_unique_id"), Operator.IN, trace_ids)
 
 
-def render_shape(copies: int, not_covered: int, detached: int = 0, redacted: int = 0) -> tuple[str, ...]:
+def render_shape(
+    copies: int, not_covered: int, detached: int = 0, redacted: int = 0, of_trace: int = 0
+) -> tuple[str, ...]:
     """What a job's shape, and with it the ledger and the receipt, say of copies; nothing where there are none.
 
     Args:
         detached: items of datasets that stay, by the policy of their dataset.
         redacted: items in whose place an empty one stands.
+        of_trace: copies of the whole traces of deleted spans, which stay.
     """
-    words = ((_TAKEN, copies), (_NOT_COVERED, not_covered), (_DETACHED, detached), (_REDACTED, redacted))
+    words = (
+        (_TAKEN, copies),
+        (_NOT_COVERED, not_covered),
+        (_DETACHED, detached),
+        (_REDACTED, redacted),
+        (_OF_TRACE, of_trace),
+    )
     return tuple(f"{word}{count}" for word, count in words if count)
 
 
@@ -216,6 +282,11 @@ def copies_detached(shape: Sequence[str]) -> int:
 def copies_redacted(shape: Sequence[str]) -> int:
     """How many dataset items are replaced by empty ones."""
     return _count(shape, _REDACTED)
+
+
+def copies_of_trace(shape: Sequence[str]) -> int:
+    """How many copies of the whole traces of deleted spans stay."""
+    return _count(shape, _OF_TRACE)
 
 
 def _count(shape: Sequence[str], word: str) -> int:

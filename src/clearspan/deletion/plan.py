@@ -23,7 +23,7 @@ from clearspan.deletion.annotations import (
     root_of_annotations,
     shape_of,
 )
-from clearspan.deletion.guard import PLAN_MAX, plan_limit
+from clearspan.deletion.guard import PLAN_MAX, SPAN_COPIES_MAX, plan_limit
 from clearspan.deletion.job import HELD, JOB_VERSION, DeletionJob
 from clearspan.deletion.linked import Copies, Policies, find_copies, follows_word, reach_of, render_shape, widened
 from clearspan.deletion.redaction import RedactedVersion, items_of, plain_versions, versions_of
@@ -56,7 +56,9 @@ class Plan:
     copies: frozenset[int] = frozenset()  # trace_pks of those that are there as copies of others: see linked.py
     copies_not_covered: int = 0  # traces with copies that stay: the caller's key does not reach them
     copies_detached: int = 0  # versions of dataset items that stay: their dataset keeps them
-    copies_left: frozenset[int] = frozenset()  # trace_pks of those that stay, either way
+    copies_of_trace: int = 0  # of the whole trace of a span, or in it: see linked.py
+    copies_left: frozenset[int] = frozenset()  # trace_pks of those that stay, any way
+    runs: tuple[spans.SpanRuns, ...] = field(default=(), repr=False)  # of the spans among `traces`
     redacted: tuple[RedactedVersion, ...] = field(default=(), repr=False)  # of `copies`: see redaction.py
     annotations: tuple[PlannedAnnotation, ...] = field(default=(), repr=False)  # in place of traces; by row number
     follows: str | None = None  # the deletion whose copies, made since its plan, this one takes: see follow_up.py
@@ -85,9 +87,11 @@ class Plan:
             private["carried"] = plain_request(self.carried)
         if self.redacted:
             private["redacted"] = plain_versions(self.redacted)
-        if self.request.kind is DeletionKind.TRACES:  # for the search before the purge
+        if self.request.kind is not DeletionKind.ANNOTATIONS:  # for the search before the purge
             private["reach"] = list(reach_of(self.request))
             private["copies_left"] = sorted(self.copies_left)
+        if self.runs:
+            private["runs"] = spans.plain_runs(self.runs)
         return orjson.dumps(private)
 
 
@@ -120,7 +124,8 @@ def freeze_plan(
         case ByAnnotations() as selection:
             return _freeze_annotations(store, request, selection, deletion_id=deletion_id, salts=salts)
         case BySpans() as chosen:
-            return _freeze_spans(store, request, chosen, deletion_id=deletion_id, salts=salts)
+            lines = spans.list_spans(store, request, chosen)
+            return _freeze_spans(store, request, lines, everywhere, datasets, deletion_id=deletion_id, salts=salts)
         case ByFilter(where):
             limit = plan_limit(request)
             traces = store.plan(request.scope, where, request.window, received_before_ns=NO_HORIZON_NS, limit=limit)
@@ -168,17 +173,36 @@ def _freeze_annotations(
 
 
 def _freeze_spans(
-    store: DeletionStore, request: DeletionRequest, selection: BySpans, *, deletion_id: str, salts: Salts
+    store: DeletionStore,
+    request: DeletionRequest,
+    lines: Sequence[PlannedTrace],
+    everywhere: Scope,
+    datasets: Policies,
+    *,
+    deletion_id: str,
+    salts: Salts,
 ) -> Plan:
-    lines = spans.list_spans(store, request, selection)
+    """With the spans go the whole traces that are copies of them: the manifest has lines of both."""
+    copies, runs = Copies(), spans.runs_of(store, lines)
+    if lines:
+        reach = reach_of(request)
+        copies = find_copies(store, lines, reach, everywhere, datasets, limit=SPAN_COPIES_MAX, runs=runs)
+    lines = sorted([*spans.without_parts(lines, copies.traces), *copies.traces])
     return Plan(
         deletion_id,
         request,
         tuple(lines),
-        planned={"span": len(lines)} if lines else {},
+        planned=spans.count_planned(store, lines),
         salt=salts.scope,
         manifest_salt=salts.manifest,
         manifest_root=root_of_traces(salts.manifest, lines),
+        copies=frozenset([trace.trace_pk for trace in copies.traces]),
+        copies_not_covered=copies.not_covered,
+        copies_detached=copies.detached,
+        copies_of_trace=copies.of_trace,
+        copies_left=copies.left,
+        runs=runs,
+        redacted=versions_of(store, copies.redacted),
     )
 
 
@@ -308,7 +332,13 @@ def parse_private(private: bytes, org_id: int) -> DeletionRequest:
 def job_of(plan: Plan, secret: bytes) -> DeletionJob:
     """The Catalog's row of a plan: everything in it that is not personal."""
     request = plan.request
-    told = render_shape(len(plan.copies), plan.copies_not_covered, plan.copies_detached, len(items_of(plan.redacted)))
+    told = render_shape(
+        len(plan.copies),
+        plan.copies_not_covered,
+        plan.copies_detached,
+        len(items_of(plan.redacted)),
+        plan.copies_of_trace,
+    )
     follows = () if plan.follows is None else (follows_word(plan.follows),)
     shape = request_shape(request) + told + follows
     return DeletionJob(
@@ -341,8 +371,7 @@ def child_job_of(parent: DeletionJob, child_id: str, store: DeletionStore) -> De
     else:
         traces = store.manifest(child_id)
         matched = len(traces)
-        is_of_spans = parent.kind is DeletionKind.SPANS  # some of which are in their traces yet
-        planned = {"span": matched} if is_of_spans else store.count_targets([trace.trace_pk for trace in traces])
+        planned = spans.count_planned(store, traces)  # some spans are in their traces yet
     return replace(
         parent,
         deletion_id=child_id,

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.linked import copies_detached, copies_not_covered, copies_redacted, copies_taken
+from clearspan.deletion.linked import (
+    copies_detached,
+    copies_not_covered,
+    copies_of_trace,
+    copies_redacted,
+    copies_taken,
+)
 from clearspan.deletion.state import DeletionState
 from clearspan.model.clock import datetime_from_ns
 from clearspan.model.trace import Window
@@ -37,6 +43,7 @@ class DeletionResult(NamedTuple):
     copies_detached: int = 0  # versions of dataset items made from the matched that stay, as their dataset wants it
     items_redacted: int = 0  # dataset items made from the matched that are replaced by empty ones
     follow_up_id: str | None = None  # the deletion of copies that were made since the plan
+    copies_of_trace: int = 0  # copies of the whole traces of the matched spans, or in those traces: untouched
 
     @property
     def is_erased(self) -> bool:
@@ -70,6 +77,7 @@ def result_of(job: DeletionJob) -> DeletionResult:
         copies_detached=copies_detached(job.shape),
         items_redacted=copies_redacted(job.shape),
         follow_up_id=job.follow_up_id,
+        copies_of_trace=copies_of_trace(job.shape),
     )
 
 
@@ -80,6 +88,8 @@ def render_message(result: DeletionResult) -> str:
 
 def _message(result: DeletionResult) -> str:
     things = result.kind.value
+    if result.kind is DeletionKind.SPANS and result.copies:
+        things = "spans and copies"
     if result.failed:
         return f"{result.failed} {things} hidden; erasure failed, see deletion {result.deletion_id}"
     if result.cancelled:
@@ -116,7 +126,12 @@ def _message_for_one(result: DeletionResult, trace_id: str) -> str:
 
 def _copies(result: DeletionResult) -> str:
     taken, left, detached = result.copies, result.copies_not_covered, result.copies_detached
-    told = f". {taken} of the {result.matched} traces hold copies of the others" if taken else ""
+    told = ""
+    if taken:
+        things = "are traces that" if result.kind is DeletionKind.SPANS else "traces"
+        told = f". {taken} of the {result.matched} {things} hold copies of the others"
+    if result.copies_of_trace:
+        told += f". {result.copies_of_trace} traces with copies of their whole traces stay, and may hold their text"
     if left:
         told += f". {left} traces with copies are not covered and stay as they are"
     if detached:

@@ -3,16 +3,75 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from clearspan.deletion.request import BySpans, DeletionRequest
+from clearspan.model.runs import run_id_of, run_ids_of_trace
 from clearspan.model.trace import Scope, Window
-from clearspan.store.port import Breakdown, DeletionStore, PlannedTrace
+from clearspan.store.port import SUMMARIES_MAX, Breakdown, DeletionStore, PlannedTrace
 from clearspan.store.span_deletion import parse_name
 
 _SHAPE: Final = "span_ids:in:"
 _SELECTION: Final = "spans"
+
+
+class SpanRuns(NamedTuple):
+    """By what a copy of a span that is planned to be deleted names it. Personal data: it holds ids."""
+
+    project_id: int
+    name: str  # store/span_deletion.py
+    runs: tuple[str, ...]  # run ids of the span
+    of_trace: tuple[str, ...]  # run ids that stand for its whole trace, and are not the span's
+
+
+def runs_of(store: DeletionStore, lines: Sequence[PlannedTrace]) -> tuple[SpanRuns, ...]:
+    """The run ids of planned spans, as they are while the spans are in their traces: whether one is the root, by whose
+    run id its whole trace goes, nobody can tell afterwards. Cost: one read for SUMMARIES_MAX of their traces."""
+    pks = sorted({line.trace_pk for line in lines})
+    roots: dict[tuple[int, str], str | None] = {}
+    for start in range(0, len(pks), SUMMARIES_MAX):
+        for row in store.summaries(pks[start : start + SUMMARIES_MAX]):
+            roots[row.project_id, row.summary.trace_id] = row.summary.root_span_id
+    return tuple([_runs_of(line, roots) for line in lines if parse_name(line.trace_id) is not None])
+
+
+def _runs_of(line: PlannedTrace, roots: Mapping[tuple[int, str], str | None]) -> SpanRuns:
+    name = parse_name(line.trace_id)
+    assert name is not None, "the caller picks those of spans"
+    root = roots.get((line.project_id, name.trace_id))
+    mine = {run_id_of(*name, is_root=False), run_id_of(*name, is_root=name.span_id == root)}  # it was named before it
+    whole = run_ids_of_trace(name.trace_id, () if root is None else (root,), root) - mine  # was the root, perhaps
+    return SpanRuns(line.project_id, line.trace_id, tuple(sorted(mine)), tuple(sorted(whole)))
+
+
+def plain_runs(runs: Iterable[SpanRuns]) -> list[list[Any]]:
+    """As JSON values: kept with the request, and erased with it."""
+    return [list(each) for each in runs]
+
+
+def parse_runs(plain: Iterable[Sequence[Any]]) -> tuple[SpanRuns, ...]:
+    """What `plain_runs` was given."""
+    return tuple([SpanRuns(project, name, tuple(runs), tuple(whole)) for project, name, runs, whole in plain])
+
+
+def without_parts(lines: Sequence[PlannedTrace], copies: Sequence[PlannedTrace]) -> list[PlannedTrace]:
+    """The spans of which the trace does not go as a whole, as a copy of another span."""
+    whole = {line[1:] for line in copies}
+    return [
+        line
+        for line in lines
+        if (name := parse_name(line.trace_id)) is None or (line.project_id, name.trace_id) not in whole
+    ]
+
+
+def count_planned(store: DeletionStore, lines: Sequence[PlannedTrace]) -> dict[str, int]:
+    """target → rows, of spans and of the traces that go with them as copies."""
+    wholes = [line.trace_pk for line in lines if parse_name(line.trace_id) is None]
+    counts = Counter(store.count_targets(wholes) if wholes else {})
+    if len(wholes) < len(lines):
+        counts["span"] += len(lines) - len(wholes)
+    return dict(counts)
 
 
 def shape_of(selection: BySpans) -> tuple[str, ...]:

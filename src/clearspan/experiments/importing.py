@@ -178,14 +178,22 @@ async def _added(
 
 
 def _gone(reader: TraceReader, scope: Scope, rows: Sequence[TraceRow], group: Sequence[tuple[str, str]]) -> list[str]:
-    """Items whose trace is not to be seen any more: what was copied of it must not outlive it."""
+    """Items whose trace, or whose root, is not to be seen any more: what was copied of it must not outlive it."""
     where = Condition(field_named("trace_unique_id"), Operator.IN, tuple([row.summary.trace_id for row in rows]))
     there: Mapping[int, TraceRow] = {
         row.trace_pk: row
         for row in reader.list_traces(scope, where, Window(), OLDEST_FIRST, OffsetPage(1, PAGE_SIZE_MAX)).rows
     }
-    missing = {_run_id(row) for row in rows if row.trace_pk not in there}
+    missing = {_run_id(row) for row in rows if not _has_root(reader, row, there.get(row.trace_pk))}
     return [item_id for item_id, source in group if source in missing]
+
+
+def _has_root(reader: TraceReader, row: TraceRow, now: TraceRow | None) -> bool:
+    """Whether the span that was the root of a trace is there, even if another one is the root now."""
+    if now is None or now.summary.root_span_id == row.summary.root_span_id:
+        return now is not None
+    found = reader.get_trace(Scope((row.project_id,)), row.summary.trace_id)
+    return found is not None and any(each.span.span_id == row.summary.root_span_id for each in found.spans)
 
 
 def _run_id(row: TraceRow) -> str | None:

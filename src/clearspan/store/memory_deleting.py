@@ -143,14 +143,22 @@ class DeletingMemory(MemoryAnnotationDeletions):
     def naming(self, scope: Scope, trace_pks: Sequence[int], keys: Sequence[str], *, limit: int) -> list[PlannedTrace]:
         with self._lock:
             given = [self._traces[pk] for pk in trace_pks if pk in self._traces]
-            named = {text for trace in given for run_id in _run_ids(trace) for text in spellings_of(run_id)}
-            found = [
-                PlannedTrace(trace.trace_pk, trace.project_id, trace.trace_id)
-                for trace in self._matching(scope, None, Window())
-                if trace.trace_pk not in trace_pks
-                and any(key in keys and value in named for key, value in trace.summary.metadata_all)
-            ]
-        return sorted(found)[: limit + 1]
+            found = self._naming(scope, {run_id for trace in given for run_id in _run_ids(trace)}, keys)
+        return sorted(line for line in found if line.trace_pk not in trace_pks)[: limit + 1]
+
+    def naming_runs(
+        self, scope: Scope, run_ids: Sequence[str], keys: Sequence[str], *, limit: int
+    ) -> list[PlannedTrace]:
+        with self._lock:
+            return sorted(self._naming(scope, run_ids, keys))[: limit + 1]
+
+    def _naming(self, scope: Scope, run_ids: Iterable[str], keys: Sequence[str]) -> list[PlannedTrace]:
+        named = {text for run_id in run_ids for text in spellings_of(run_id)}
+        return [
+            PlannedTrace(trace.trace_pk, trace.project_id, trace.trace_id)
+            for trace in self._matching(scope, None, Window())
+            if any(key in keys and value in named for key, value in trace.summary.metadata_all)
+        ]
 
     def count_visible(self, scope: Scope) -> int:
         with self._lock:

@@ -244,6 +244,12 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
         """
         ...
 
+    def naming_runs(
+        self, scope: Scope, run_ids: Sequence[str], keys: Sequence[str], *, limit: int
+    ) -> list[PlannedTrace]:
+        """As `naming`, for runs that are given by their ids (model.runs), whatever trace they are of."""
+        ...
+
     def count_visible(self, scope: Scope) -> int:
         """How many traces reads show in that scope, exactly."""
         ...

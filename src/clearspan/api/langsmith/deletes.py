@@ -269,6 +269,7 @@ def _answer(result: DeletionResult, unmatched: _Unmatched, asked_ids: int) -> Re
             "not_covered": result.copies_not_covered,
             "detached": result.copies_detached,
             "redacted_items": result.items_redacted,
+            "of_trace": result.copies_of_trace,
         },
         "unmatched_ids": unmatched.ids,
         "inside_traces": unmatched.inside,

@@ -106,7 +106,7 @@ PREVIEW: Json = {
             "projects": ["default"],
             "kind": "traces",
             "traces": {"matched": 42, "held": 2},
-            "copies": {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0},
+            "copies": {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0, "of_trace": 0},
             "counts": {"trace": {"planned": 42}, "span": {"planned": 391}},
             "holds": [{"id": "hold_5f0c2d", "traces": 2}],
             "by_day": {"2026-01-30": 40, "2026-01-31": 2},
@@ -142,7 +142,7 @@ EXAMPLE_DELETION: Json = {
     "traces": {
         "matched": 42, "hidden": 40, "already_absent": 0, "no_longer_matching": 0, "held": 2, "failed": 0,
     },
-    "copies": {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0},
+    "copies": {"taken": 0, "not_covered": 0, "detached": 0, "redacted_items": 0, "of_trace": 0},
     "counts": {
         "trace": {
             "planned": 42, "hidden": 40, "already_absent": 0, "held": 2, "purged": 40, "failed": 0, "remaining": 0,

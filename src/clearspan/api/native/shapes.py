@@ -150,9 +150,10 @@ COPIES = closed(
         "not_covered": told(COUNT, "How many more hold copies and stay: beyond the key's reach, or left on request."),
         "detached": told(COUNT, "How many versions of dataset items stay, as their dataset's on_source_deleted says."),
         "redacted_items": told(COUNT, "How many dataset items are replaced by empty ones, as their dataset says."),
+        "of_trace": told(COUNT, "How many name the whole trace of a matched span, or are that trace, and stay."),
     },
-    text="Traces of evaluators that name a run of a matched trace as target_run_id or reference_run_id, items of "
-    "datasets that were made from a matched trace, and results of experiments with such items.",
+    text="Traces of evaluators that name a run of a matched trace, or a matched span, as target_run_id or "
+    "reference_run_id, items of datasets that were made from one, and results of experiments with such items.",
 )
 _TARGET = closed(
     {

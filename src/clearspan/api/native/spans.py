@@ -9,7 +9,7 @@ from clearspan.model.errors import InvalidInput
 from clearspan.store.span_deletion import SPANS_MAX, normalise_name
 
 _KEY: Final = "span_ids"
-NOTHING_BESIDE: Final = ("filters", "operator", "trace_ids", "annotations", "start_time", "end_time", "leave_copies")
+NOTHING_BESIDE: Final = ("filters", "operator", "trace_ids", "annotations", "start_time", "end_time")
 """Keys that say nothing about spans that are named."""
 
 

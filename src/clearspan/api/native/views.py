@@ -12,7 +12,13 @@ from clearspan.api.native.events import Mark, Sight
 from clearspan.api.respan.window import EffectiveWindow
 from clearspan.catalog import Catalog
 from clearspan.deletion.job import DeletionJob
-from clearspan.deletion.linked import copies_detached, copies_not_covered, copies_redacted, copies_taken
+from clearspan.deletion.linked import (
+    copies_detached,
+    copies_not_covered,
+    copies_of_trace,
+    copies_redacted,
+    copies_taken,
+)
 from clearspan.deletion.preview import Preview
 from clearspan.deletion.records import KIND
 from clearspan.deletion.redaction import items_of
@@ -72,6 +78,7 @@ def deletion_json(
             "not_covered": copies_not_covered(job.shape),
             "detached": copies_detached(job.shape),
             "redacted_items": copies_redacted(job.shape),
+            "of_trace": copies_of_trace(job.shape),
         },
         "counts": _counts(job, progress),
         "progress": round(status.fraction, 4),
@@ -145,6 +152,7 @@ def preview_json(preview: Preview, bounds: Bounds, window: EffectiveWindow, *, w
             "not_covered": plan.copies_not_covered,
             "detached": plan.copies_detached,
             "redacted_items": len(items_of(plan.redacted)),
+            "of_trace": plan.copies_of_trace,
         },
         "counts": {target: {"planned": plan.planned[target]} for target in targets_of(plan.planned)},
         "holds": [{"id": hold_id, "traces": traces} for hold_id, traces in sorted(preview.held.items())],

@@ -116,6 +116,12 @@ class SqliteDeletionStore(SqliteAnnotationDeletions):
         with self._reader.snapshot() as conn:
             return linking.naming(conn, scope, trace_pks, keys, limit=limit)
 
+    def naming_runs(
+        self, scope: Scope, run_ids: Sequence[str], keys: Sequence[str], *, limit: int
+    ) -> list[PlannedTrace]:
+        with self._reader.snapshot() as conn:
+            return linking.naming_runs(conn, scope, run_ids, keys, limit=limit)
+
     def count_visible(self, scope: Scope) -> int:
         with self._reader.snapshot() as conn:
             return listing.count_visible(conn, scope, Window())

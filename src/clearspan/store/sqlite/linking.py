@@ -57,6 +57,18 @@ def naming(
     return _visible(conn, scope, found, limit)
 
 
+def naming_runs(
+    conn: apsw.Connection, scope: Scope, run_ids: Sequence[str], keys: Sequence[str], *, limit: int
+) -> list[PlannedTrace]:
+    """See port.DeletionStore.naming_runs. Cost: one index probe for each project and key; where one is used, four more
+    for each run."""
+    used = uses(conn, scope, keys) if run_ids else []
+    if not used:
+        return []
+    spellings = sorted({text for run_id in run_ids for text in spellings_of(run_id)})
+    return _visible(conn, scope, _named(conn, used, spellings), limit)
+
+
 def uses(conn: apsw.Connection, scope: Scope, keys: Sequence[str]) -> list[Use]:
     """Which projects of a scope have traces with which of the keys."""
     rows = conn.execute(
@@ -95,17 +107,23 @@ def from_runs(conn: apsw.Connection, used: Sequence[Use], trace_pks: Sequence[in
     given = set(trace_pks)
     found: set[int] = set()
     for part in _parts(trace_pks):
-        spellings = orjson.dumps(sorted(_spellings(conn, part))).decode()
-        for project_id, key in used:
-            found.update(
-                pk
-                for (pk,) in conn.execute(
-                    "SELECT m.trace_pk FROM json_each(?) AS v CROSS JOIN metadata m "
-                    "ON m.project_id = ? AND m.key = ? AND m.value = v.value",
-                    (spellings, project_id, key),
-                )
-                if pk not in given
+        found |= _named(conn, used, sorted(_spellings(conn, part)))
+    return found - given
+
+
+def _named(conn: apsw.Connection, used: Sequence[Use], spellings: Sequence[str]) -> set[int]:
+    """The traces that have one of these values under a used key."""
+    values = orjson.dumps(list(spellings)).decode()
+    found: set[int] = set()
+    for project_id, key in used:
+        found.update(
+            pk
+            for (pk,) in conn.execute(
+                "SELECT m.trace_pk FROM json_each(?) AS v CROSS JOIN metadata m "
+                "ON m.project_id = ? AND m.key = ? AND m.value = v.value",
+                (values, project_id, key),
             )
+        )
     return found
 
 

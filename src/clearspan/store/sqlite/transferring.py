@@ -31,8 +31,8 @@ _HIDDEN_PARTS = (
 """An annotation that is being deleted, or a span: the latter is a hidden trace named after the trace and the span."""
 _LISTED = {
     DeletionKind.TRACES: "SELECT EXISTS (SELECT 1 FROM manifest WHERE deletion_no = :no AND trace_pk = :pk)",
-    DeletionKind.SPANS: "SELECT EXISTS (SELECT 1 FROM manifest WHERE deletion_no = :no AND project_id = :project_id "
-    "AND trace_id BETWEEN :trace_id || '/' AND :trace_id || '/' || char(1114111))",
+    DeletionKind.SPANS: "SELECT EXISTS (SELECT 1 FROM manifest WHERE deletion_no = :no AND (trace_pk = :pk OR "
+    "project_id = :project_id AND trace_id BETWEEN :trace_id || '/' AND :trace_id || '/' || char(1114111)))",
     DeletionKind.ANNOTATIONS: "SELECT EXISTS (SELECT 1 FROM annotation a CROSS JOIN annotation_manifest m "
     "ON m.deletion_no = :no AND m.annotation_no = a.annotation_no WHERE a.trace_pk = :pk)",
 }
