@@ -124,6 +124,14 @@ def test_token_details_as_json_and_as_python_repr() -> None:
     )
     span = promote({"langsmith.metadata.usage_metadata": usage})[0]
     assert (span.prompt_tokens, span.reasoning_tokens, span.cache_creation_tokens) == (5, 3, 2)
+    assert span.cost_pico is None
+    stated = promote(
+        {"langsmith.usage_metadata": '{"input_tokens": 5, "total_cost": 0.5}', "gen_ai.usage.input_tokens": 5}
+    )[0]
+    assert (stated.prompt_tokens, stated.cost_pico, stated.cost_source) == (5, 5 * 10**11, "source")
+    sides = promote({"langsmith.metadata.usage_metadata": '{"input_cost": 0.5, "output_cost": "0.25"}'})[0]
+    assert sides.cost_pico == 75 * 10**10
+    assert promote({"langsmith.usage_metadata": '{"total_cost": -1}'})[0].cost_pico is None
     for hostile in ("__import__('os').system('x')", "{'a': " * 500, "[" * 999, "{1: }", "{'cache_read': 'x'}", "{}"):
         assert promote({"gen_ai.usage.input_token_details": hostile})[0].cached_tokens is None
 
@@ -174,6 +182,12 @@ def test_status_and_errors() -> None:
     caught = WireSpan.Event(name="exception")
     assert promote({}, events=[caught])[0].status == "unset"
     caught.attributes.add(key="exception.type").value.string_value = "ValueError"
+    # LangSmith's JavaScript client says `ok` at the beginning, after which its error is no news to OpenTelemetry.
+    own = {"langsmith.traceable": "true"}
+    dropped = promote(own, events=[caught], status=Status(code=1))[0]
+    assert (dropped.status, dropped.error_class) == ("error", "ValueError")
+    assert promote(own, status=Status(code=1))[0].status == "ok"
+    assert promote({}, events=[caught], status=Status(code=1))[0].status == "ok"
     failed = promote({}, events=[caught], status=Status(code=2, message="bad"))[0]
     assert (failed.error_class, failed.error_fingerprint) == ("ValueError", error_fingerprint("ValueError", "bad"))
 

@@ -280,3 +280,29 @@ def test_a_key_sees_its_own_projects_and_no_other(wire: Wire) -> None:
         assert wire.post("/runs/query", {"session": [project(wire, "p")]}, key=key).status_code == 404
         assert wire.post("/runs/stats", {}, key=key).json()["run_count"] == 0
         assert wire.get(f"/api/v2/runs/{run_id(1)}?project_id={project(wire, 'p')}", key=key).status_code == 404
+
+
+def test_a_run_whose_client_said_ok_too_early_is_an_error(wire: Wire) -> None:
+    """As LangSmith's JavaScript client 0.12.0 sends a run that failed, and one that states its cost, over OTLP."""
+    now_ns = wire.clock.now_ns()
+    own = [{"key": "langsmith.traceable", "value": {"stringValue": "true"}}]
+    usage = {"key": "langsmith.usage_metadata", "value": {"stringValue": '{"input_tokens":5,"total_cost":0.5}'}}
+    message = {"key": "exception.message", "value": {"stringValue": "Error: no weather"}}
+    spans = [
+        {
+            "traceId": OTLP_TRACE, "spanId": span_id, "name": name, "status": {"code": 1}, "events": events,
+            "attributes": attributes, "startTimeUnixNano": str(now_ns - SECOND_NS), "endTimeUnixNano": str(now_ns),
+            **parent,
+        }
+        for span_id, name, attributes, events, parent in (
+            ("a" * 16, "turn", own, [], {}),
+            ("b" * 16, "chat", [*own, usage], [], {"parentSpanId": "a" * 16}),
+            ("c" * 16, "broken", own, [{"name": "exception", "attributes": [message]}], {"parentSpanId": "a" * 16}),
+        )
+    ]  # fmt: skip
+    sent = wire.post("/otel/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+    assert sent.status_code == 200, sent.text
+    runs = {each["name"]: each for each in query(wire, trace=str(UUID(OTLP_TRACE)))}
+    assert (runs["broken"]["status"], runs["broken"]["error"]) == ("error", "Error: no weather")
+    assert (runs["chat"]["status"], runs["chat"]["total_cost"]) == ("success", "0.5")
+    assert [each["name"] for each in query(wire, error=True, trace=str(UUID(OTLP_TRACE)))] == ["broken"]

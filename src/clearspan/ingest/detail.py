@@ -14,6 +14,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as WireLog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from clearspan.ingest import content, respan
+from clearspan.ingest.dispatch import parse_flag
+from clearspan.ingest.failure import is_hidden_failure
 from clearspan.ingest.messages import MESSAGE_EVENTS, Message, from_events, from_span_events, parse_messages
 from clearspan.ingest.metadata import json_text
 from clearspan.ingest.payload import (
@@ -112,7 +114,6 @@ def decode_span(record: bytes, log_records: Sequence[bytes] = ()) -> DecodedSpan
             given_in = given_in or _messages_text(told[0])
             given_out = given_out or _messages_text(told[1])
     scope = InstrumentationScope.FromString(wire.scope)
-    code = span.status.code
     return DecodedSpan(
         name=span.name,
         span_kind=WireSpan.SpanKind.Name(span.kind)[len("SPAN_KIND_") :].lower() if 0 <= span.kind <= 5 else "",
@@ -121,7 +122,7 @@ def decode_span(record: bytes, log_records: Sequence[bytes] = ()) -> DecodedSpan
         attributes=attributes,
         events=events,
         links=tuple(Link(each.trace_id.hex(), each.span_id.hex(), _plain(each.attributes)) for each in span.links),
-        status=_STATUS[code] if 0 <= code <= 2 else "unset",
+        status=_otlp_status(span.status.code, attributes, events),
         status_message=span.status.message or None,
         error_message=_error_message(attributes, events, span.status.message),
         resource=attributes_of(ResourceView.FromString(wire.resource).attributes),
@@ -291,6 +292,13 @@ def _from_logs(log_records: Sequence[bytes]) -> tuple[list[Message], list[Messag
 
 def _messages_text(messages: list[Message]) -> str | None:
     return json_text(messages) if messages else None
+
+
+def _otlp_status(code: int, attributes: Mapping[str, Any], events: Sequence[Event]) -> str:
+    status = _STATUS[code] if 0 <= code <= 2 else "unset"
+    is_traceable = parse_flag(attributes.get("langsmith.traceable"))
+    has_failed = status == "ok" and is_hidden_failure(is_traceable, any(each.name == "exception" for each in events))
+    return "error" if has_failed else status
 
 
 def _error_message(attributes: Mapping[str, Any], events: Sequence[Event], status_message: str) -> str | None:

@@ -21,6 +21,18 @@ _VARIABLE: Final = re.compile(
 _NAMED: Final = re.compile(r"([A-Za-z_][\w.]*)\(")
 
 
+def is_hidden_failure(is_traceable: bool | None, has_exception: bool) -> bool:
+    """Whether a span whose status says `ok` failed all the same.
+
+    LangSmith's JavaScript client (0.12.0) says `ok` when a run begins, which OpenTelemetry takes as the last word: the
+    error that it says at the end is dropped. What it leaves is an exception event, which it records for nothing else.
+
+    Args:
+        is_traceable: `langsmith.traceable`, the mark of its own spans.
+    """
+    return bool(is_traceable) and has_exception
+
+
 def specific_class(error_class: str | None, message: str | None) -> str | None:
     """The class of an error; where the source only says `Exception`, the one its message begins with.
 

@@ -19,9 +19,10 @@ from clearspan.ingest.dispatch import (
     decode_pairs,
     decode_tags,
     parse_count,
+    parse_money,
     read_attributes,
 )
-from clearspan.ingest.failure import error_fingerprint, specific_class
+from clearspan.ingest.failure import error_fingerprint, is_hidden_failure, specific_class
 from clearspan.ingest.limits import IngestLimits
 from clearspan.ingest.metadata import canonical_pairs, parse_object
 from clearspan.ingest.origin import Origin, source_salt
@@ -58,6 +59,7 @@ _USAGE_JSON, _IN_DETAILS, _OUT_DETAILS = (SLOTS[n] for n in ("usage_json", "inpu
 _COST, _COST_IN, _COST_OUT = (SLOTS[n] for n in ("cost", "cost_prompt", "cost_completion"))
 _TTFT_S, _TTFT_MS, _ROUTING, _STREAMING = (SLOTS[n] for n in ("ttft_s", "ttft_ms", "routing_time_s", "is_streaming"))
 _STATUS_CODE, _ERROR_CLASS, _ERROR_MESSAGE = (SLOTS[n] for n in ("status_code", "error_class", "error_message"))
+_TRACEABLE = SLOTS["is_traceable"]
 _CUSTOMER, _EMAIL, _CUSTOMER_NAME = (SLOTS[n] for n in ("customer_identifier", "customer_email", "customer_name"))
 _SESSION, _THREAD, _GROUP, _ENVIRONMENT, _TAGS = (
     SLOTS[n] for n in ("session_id", "thread_id", "group_id", "environment", "tags")
@@ -360,7 +362,9 @@ def _outcome(
     code = status.code
     wire = _STATUS[code] if 0 <= code <= 2 else "unset"
     if wire == "ok":
-        return wire, None, None
+        if not is_hidden_failure(slots[_TRACEABLE], exception is not None):
+            return wire, None, None
+        wire = "error"
     says_error = slots[_ERROR_CLASS] or slots[_ERROR_MESSAGE]
     if wire == "unset" and (says_error or (ranks[_STATUS_CODE] == 0 and slots[_STATUS_CODE] >= 400)):
         wire = "error"
@@ -445,7 +449,7 @@ def _fill_from_prompt(slots: list[Any]) -> None:
 
 
 def _fill_from_details(slots: list[Any]) -> None:
-    """LangSmith's token details: proper JSON in its metadata, else the repr of a Python dict."""
+    """LangSmith's tokens and costs: proper JSON in its metadata, else token details as the repr of a Python dict."""
     usage = parse_object(slots[_USAGE_JSON]) if slots[_USAGE_JSON] is not None else None
     usage = usage or {}
     inputs = usage.get("input_token_details") or _python_counts(slots[_IN_DETAILS])
@@ -462,6 +466,9 @@ def _fill_from_details(slots: list[Any]) -> None:
     ):
         if slots[slot] is None:
             slots[slot] = parse_count(value)
+    for slot, key in ((_COST, "total_cost"), (_COST_IN, "input_cost"), (_COST_OUT, "output_cost")):
+        if slots[slot] is None:
+            slots[slot] = parse_money(usage.get(key))
 
 
 @lru_cache(maxsize=1024)

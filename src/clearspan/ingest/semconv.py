@@ -158,7 +158,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "ai.usage.reasoningTokens",
         "gen_ai.aggregated_usage.details.reasoning_tokens",
     )),
-    Field("usage_json", "object", ("langsmith.metadata.usage_metadata",)),
+    Field("usage_json", "object", ("langsmith.usage_metadata", "langsmith.metadata.usage_metadata")),
     Field("input_details", "object", ("gen_ai.usage.input_token_details",)),
     Field("output_details", "object", ("gen_ai.usage.output_token_details",)),
     Field("cost", "money", (
@@ -190,6 +190,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("status_code", "count", ("status_code", "http.response.status_code", "http.status_code")),
     Field("error_class", "text", ("error.type",)),
     Field("error_message", "text", ("error.message",)),
+    Field("is_traceable", "flag", ("langsmith.traceable",)),
     # Who and where
     Field("customer_identifier", "text", (
         "respan.customer_params.customer_identifier",
