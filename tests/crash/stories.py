@@ -229,6 +229,7 @@ class Redacted(Story):
     """Items of a dataset were made from the traces: empty ones stand in their place, each once."""
 
     traces, spans, items = 2, 1, 5
+    policy = "redact"
 
     def __init__(self, world: World, live: Live, rng: random.Random) -> None:
         super().__init__(world, live, rng)
@@ -240,7 +241,7 @@ class Redacted(Story):
 
     def make(self, client: httpx.Client) -> None:
         """Once: no point of a deletion lies in it."""
-        body = {"id": self.dataset, "name": self.dataset, "on_source_deleted": "redact"}
+        body = {"id": self.dataset, "name": self.dataset, "on_source_deleted": self.policy}
         assert client.post("/datasets", json=body).status_code == 200
         text = " ".join(sorted(self.group.needles))
         for n, item_id in enumerate(self.item_ids):
@@ -263,6 +264,26 @@ class Redacted(Story):
         assert all(each["inputs"] == {} and each["source_run_id"] is None for each in shown), shown
 
 
+class Detached(Redacted):
+    """Items that stay with their text: the ids of what is gone stay with none."""
+
+    policy = "detach"
+
+    def check(self, live: Live) -> None:
+        found = ended(live, self.deletion_id)
+        assert (found["state"], found["traces"]["hidden"], found["copies"]["detached"]) == (
+            "verified", self.traces, self.items,
+        )  # fmt: skip
+        check_receipt(live, self.deletion_id, self.traces)
+        with live.client() as client:
+            shown = client.get("/examples", params={"dataset": self.dataset}).json()
+            assert sorted(each["id"] for each in shown) == self.item_ids
+            assert all(each["inputs"] != {} and each["source_run_id"] is None for each in shown), shown
+            assert client.delete(f"/datasets/{self.dataset}").is_success  # its items hold the text that must be gone
+        self.world.took(self.group)
+        self.world.deletions += 1
+
+
 STORIES: dict[str, type[Story]] = {
     "deletion.before_cancel": Cancelled,
     "deletion.after_cancel": Cancelled,
@@ -279,6 +300,7 @@ STORIES: dict[str, type[Story]] = {
     "deletion.before_lift": Lifted,
     "deletion.before_placeholders": Redacted,
     "deletion.after_placeholders": Redacted,
+    "deletion.after_detach": Detached,
     "store.after_cut": Spans,
     "store.after_stage_lines": Large,
     "store.before_activate": Large,

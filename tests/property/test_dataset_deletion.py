@@ -67,12 +67,50 @@ def test_a_dataset_says_what_becomes_of_its_items(
     assert bench.stores.reader.count_traces(Scope((runs,)), None, Window()) == (1 if counts[1] else 2)
     assert (NEEDLE.encode() in bench.bytes_left()) is (policy is SourcePolicy.DETACH and bool(bench.bytes_left()))
     assert ("stay, as their datasets are set to" in render_message(result)) is (policy is SourcePolicy.DETACH)
+    if policy is SourcePolicy.DETACH:
+        times = (before_ns, bench.clock.now_ns() + 10**9)
+        shown = [each for at in times for each in bench.items.list(dataset, ids=[item], as_of_ns=at).items]
+        assert [(each.source_run_id, each.metadata) for each in shown] == [(None, {"k": WORD})] * 2
+        assert A.encode() not in bench.bytes_left()
+        assert [each.source_run_id for each in bench.items.list(dataset, ids=[other]).items] == [B]
     if policy is SourcePolicy.REDACT:
         [empty] = bench.items.list(dataset, ids=[item]).items
         assert (empty.inputs, empty.outputs, empty.metadata, empty.source_run_id) == ({}, None, {}, None)
         assert bench.items.list(dataset, ids=[item], as_of_ns=before_ns).items == []
         again = bench.delete(A)
         assert (again.matched, bench.left(dataset)[item]) == (0, True)
+
+
+@pytest.mark.parametrize("point", ["deletion.after_detach", "deletion.before_batch", "deletion.after_batch"])
+def test_no_item_keeps_the_id_of_what_is_gone_wherever_the_process_dies(bench: Bench, point: str) -> None:
+    bench.trace(A)
+    dataset = bench.dataset("golden", SourcePolicy.DETACH)
+    item = bench.add(dataset, A, versions=2)
+    result = bench.start().delete(bench.request(A), wait_s=0, wait_for="hidden")
+    assert [each.source_run_id for each in bench.items.list(dataset).items] == [A], "it can be cancelled yet"
+    late = bench.add(dataset, A)
+    assert bench.deleter is not None
+    with faults.armed(f"{point}:1:crash"), pytest.raises(faults.Crash):
+        bench.deleter.run_due()
+    deleter = bench.start()
+    deleter.run_due()
+    job = deleter.status(result.deletion_id).job
+    assert (job.state, result.copies_detached, job.follow_up_id is not None) == (DeletionState.VERIFIED, 2, True)
+    found = bench.items.list(dataset).items
+    assert [(each.id, each.source_run_id) for each in found] == [(each, None) for each in sorted([item, late])]
+
+
+def test_an_item_that_a_hold_keeps_stays_as_it_is(bench: Bench) -> None:
+    bench.trace(A)
+    dataset = bench.dataset("golden", SourcePolicy.DETACH)
+    item = bench.add(dataset, A)
+    deleter = bench.start()
+    holds = Holds(
+        bench.stores.deletions, CatalogRecords(bench.catalog, bench.clock, bench.ids), deleter, bench.clock, bench.ids
+    )
+    holds.create(HoldRequest(1, "key_2", Scope((dataset.project_id,)), ByIds((item,)), Window(), "a lawsuit"))
+    assert bench.delete(A).state is DeletionState.VERIFIED
+    assert [each.source_run_id for each in bench.items.list(dataset).items] == [A]
 
 
 @pytest.mark.parametrize("seed", range(8))

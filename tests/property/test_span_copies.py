@@ -90,6 +90,9 @@ def test_items_made_from_a_span_go_with_it(
     assert bench.conditions(result.deletion_id) == ["span_ids:in:1", *told, "copies:of_trace:1"]
     expected = {SourcePolicy.ERASE: {}, SourcePolicy.REDACT: {item: True}, SourcePolicy.DETACH: {item: False}}[policy]
     assert bench.left(dataset) == {whole: False, other: False, **expected}
+    detached = {item: None} if policy is SourcePolicy.DETACH else {}
+    links = {each.id: each.source_run_id for each in bench.items.list(dataset).items if not each.redacted}
+    assert links == {whole: T, other: OTHER, **detached}, "of what is left the links stay"
     assert spans_left(bench) == {ROOT, CHILD, LEAF} - {span_id}
     assert "1 traces with copies of their whole traces stay" in render_message(result)
     if bench.bytes_left():

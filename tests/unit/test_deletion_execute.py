@@ -422,8 +422,8 @@ POINTS = [
 
 
 ELSEWHERE = {  # of children, cancels, holds and lifts: in test_deletion_children.py, _cancel.py and _holds.py; of
-    # redacted items and of follow-ups: in tests/property/test_dataset_deletion.py and test_follow_ups.py
-    "deletion.before_follow_up", "deletion.after_follow_up",
+    # redacted and detached items and of follow-ups: in tests/property/test_dataset_deletion.py and test_follow_ups.py
+    "deletion.before_follow_up", "deletion.after_follow_up", "deletion.after_detach",
     "deletion.before_placeholders", "deletion.after_placeholders",
     "deletion.before_child", "deletion.after_child", "deletion.before_hide_child", "deletion.after_hide_child",
     "deletion.before_cancel", "deletion.after_cancel", "deletion.after_cancelled_recorded", "deletion.before_lift",

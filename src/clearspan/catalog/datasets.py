@@ -30,7 +30,7 @@ class SourcePolicy(StrEnum):
 
     ERASE = "erase"  # it goes with the trace
     REDACT = "redact"  # its content goes with the trace, an empty item stays in its place
-    DETACH = "detach"  # it stays, and the receipt says that copies stay
+    DETACH = "detach"  # it stays without the link to its source, and the receipt says that copies stay
 
 
 class Dataset(NamedTuple):

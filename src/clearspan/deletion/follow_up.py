@@ -19,20 +19,22 @@ from typing import Final
 
 import orjson
 
+from clearspan.catalog.datasets import SourcePolicy
 from clearspan.deletion import spans
 from clearspan.deletion.guard import PLAN_MAX
 from clearspan.deletion.job import DeletionCatalog, DeletionJob
-from clearspan.deletion.linked import Copies, find_copies
+from clearspan.deletion.linked import SOURCE_KEYS, Copies, find_copies, find_detached
 from clearspan.deletion.plan import SALT_BYTES, Plan, parse_request, root_of_traces
 from clearspan.deletion.recording import Stuck
 from clearspan.deletion.redaction import empty_items, versions_of
 from clearspan.deletion.request import ByIds, DeletionRequest
+from clearspan.deletion.room import with_room
 from clearspan.deletion.spans import SpanRuns
 from clearspan.deletion.state import DeletionState
 from clearspan.faults import fault
 from clearspan.model.clock import IdSource
 from clearspan.model.trace import Scope
-from clearspan.store.port import DeletionKind, DeletionProgress, DeletionStore
+from clearspan.store.port import METADATA_TRACES_MAX, DeletionKind, DeletionProgress, DeletionStore, PlannedTrace
 
 UNCONFIRMED: Final = "follow_up_unconfirmed"
 """The problem of a deletion that may not purge yet: nobody knows whether its follow-up was hidden."""
@@ -98,10 +100,37 @@ class FollowUps:
         self._accept(self._plan(job, asked, reach, copies, deletion_id))
         fault("deletion.after_follow_up")
 
-    def _search(self, job: DeletionJob, reach: Scope, known: list[int], runs: Sequence[SpanRuns]) -> Copies:
+    def detach(self, job: DeletionJob, progress: DeletionProgress) -> None:
+        """Take the link to what is about to be purged out of the items that stay: no id of it may be left with them.
+
+        Args:
+            job: hidden, and nothing of it purged. Whoever cancels it after a failure in between finds the traces back,
+                and the items without their links.
+        Cost: as a search for copies; then some 0.3 ms for each version, a transaction for METADATA_TRACES_MAX of them.
+        """
+        said = {} if progress.request is None else orjson.loads(progress.request)
+        if job.kind is DeletionKind.ANNOTATIONS or "reach" not in said:
+            return
+        datasets = self._catalog.dataset_policies(job.org_id)
+        if SourcePolicy.DETACH not in datasets.values():
+            return
+        traces, runs = self._listed(job, spans.parse_runs(said.get("runs", ())))
+        reach = Scope(tuple(said["reach"][0]), said["reach"][1])
+        found = find_detached(self._store, traces, reach, datasets, runs)
+        [key] = SOURCE_KEYS
+        for start in range(0, len(found), METADATA_TRACES_MAX):
+            part = found[start : start + METADATA_TRACES_MAX]
+            with_room(self._store, partial(self._store.purge_metadata, part, key))
+            fault("deletion.after_detach")
+
+    def _listed(self, job: DeletionJob, runs: Sequence[SpanRuns]) -> tuple[list[PlannedTrace], list[SpanRuns]]:
+        """What a deletion has hidden, and the runs of the spans among it; the other ones are held."""
         traces = self._store.manifest(job.deletion_id)
         names = {trace[1:] for trace in traces}
-        runs = [each for each in runs if (each.project_id, each.name) in names]  # the other ones are held
+        return traces, [each for each in runs if (each.project_id, each.name) in names]
+
+    def _search(self, job: DeletionJob, reach: Scope, known: list[int], runs: Sequence[SpanRuns]) -> Copies:
+        traces, runs = self._listed(job, runs)
         everywhere = Scope(self._catalog.project_ids(job.org_id))
         datasets = self._catalog.dataset_policies(job.org_id)
         search = partial(find_copies, self._store, traces, reach, everywhere, datasets, limit=PLAN_MAX, runs=runs)

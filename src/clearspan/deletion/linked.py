@@ -120,6 +120,17 @@ def find_copies(
     return Copies(copies, len(beyond), len(kept), replaced, len(of_trace), frozenset(beyond | kept | of_trace))
 
 
+def find_detached(
+    store: DeletionStore, traces: Sequence[PlannedTrace], reach: Scope, datasets: Policies, runs: Sequence[SpanRuns]
+) -> list[PlannedTrace]:
+    """The versions of items within reach that name one of these traces and spans, or their runs, and stay.
+
+    Args:
+        traces: hidden, with their rows; what of them goes as well is not found.
+    """
+    return _Walk(store, datasets, runs).detached(reach, traces, limit=PLAN_MAX)
+
+
 class _Step(NamedTuple):
     """What names some traces; each perhaps several times."""
 
@@ -137,21 +148,25 @@ class _Walk:
         self._runs = runs
         self._homes = {_home_of(each) for each in runs}  # the traces that the spans are in
 
+    def detached(self, scope: Scope, traces: Sequence[PlannedTrace], *, limit: int) -> list[PlannedTrace]:
+        """The items within a scope that name these and stay; at most `limit` + 1."""
+        return self._made_from(self._among(scope, SourcePolicy.DETACH), traces, limit)
+
     def step(self, scope: Scope, traces: Sequence[PlannedTrace], *, limit: int) -> _Step:
         """What within a scope names these traces and spans; at most `limit` + 1 for each way of naming."""
         wholes = [trace for trace in traces if parse_name(trace.trace_id) is None]
-        spans = self._runs if len(wholes) < len(traces) else ()
-        pks = [trace.trace_pk for trace in wholes]
-        taken = self._naming(scope, pks, spans, JUDGED_KEYS, limit)
+        taken = self._naming(scope, traces, JUDGED_KEYS, limit)
         items = [trace.trace_pk for trace in wholes if trace.project_id in self._datasets]
         if items:
             taken += self._store.naming(self._among(scope, *SourcePolicy), items, VERSION_KEYS, limit=limit)
             taken += self._store.naming(scope, items, RESULT_KEYS, limit=limit)
         erased, redacted, detached = [
-            self._naming(within, pks, spans, SOURCE_KEYS, limit) if within.project_ids else []
-            for within in (self._among(scope, policy) for policy in SourcePolicy)
+            self._made_from(self._among(scope, policy), traces, limit) for policy in SourcePolicy
         ]
         return _Step([*taken, *erased, *redacted], redacted, detached)
+
+    def _made_from(self, scope: Scope, traces: Sequence[PlannedTrace], limit: int) -> list[PlannedTrace]:
+        return self._naming(scope, traces, SOURCE_KEYS, limit) if scope.project_ids else []
 
     def of_traces(self, scope: Scope, *, limit: int) -> set[int]:
         """The trace_pks of what names the whole trace of a span, and of such traces that name the span themselves."""
@@ -168,20 +183,21 @@ class _Walk:
         return found
 
     def _naming(
-        self, scope: Scope, pks: Sequence[int], spans: Sequence[SpanRuns], keys: Sequence[str], limit: int
+        self, scope: Scope, traces: Sequence[PlannedTrace], keys: Sequence[str], limit: int
     ) -> list[PlannedTrace]:
+        pks = [trace.trace_pk for trace in traces if parse_name(trace.trace_id) is None]
         found = self._store.naming(scope, pks, keys, limit=limit) if pks else []
-        if not spans:
+        if len(pks) == len(traces):
             return found
-        run_ids = sorted({run_id for each in spans for run_id in each.runs})
+        run_ids = sorted({run_id for each in self._runs for run_id in each.runs})
         for each in self._store.naming_runs(scope, run_ids, keys, limit=limit + len(self._homes)):
-            if each[1:] not in self._homes or self._names_another(each, spans, keys):
+            if each[1:] not in self._homes or self._names_another(each, keys):
                 found.append(each)
         return found
 
-    def _names_another(self, trace: PlannedTrace, spans: Sequence[SpanRuns], keys: Sequence[str]) -> bool:
+    def _names_another(self, trace: PlannedTrace, keys: Sequence[str]) -> bool:
         """Whether a trace that has some of the spans names one that is not among its own."""
-        others = sorted({run_id for each in spans if _home_of(each) != trace[1:] for run_id in each.runs})
+        others = sorted({run_id for each in self._runs if _home_of(each) != trace[1:] for run_id in each.runs})
         named = self._store.naming_runs(Scope((trace.project_id,)), others, keys, limit=PLAN_MAX)
         return any(each.trace_pk == trace.trace_pk for each in named)
 

@@ -127,6 +127,7 @@ class Steps:
         if progress.more:
             if not progress.batches and self.follow_ups is not None:
                 self.follow_ups.file(job, progress)
+                self.follow_ups.detach(job, progress)
             self._purge_batch(task, progress)
             return job
         if not self._sweep(task):

@@ -145,6 +145,29 @@ def run_values(document: bytes) -> dict[str, Any]:
     return {name: msgspec.json.decode(raw) for name, raw in run_fields(document).items()}
 
 
+def without_metadata(raw: bytes, key: str) -> bytes:
+    """The stored document as if no message had said that key of `extra.metadata`; the same bytes if none did.
+
+    A part keeps its hash: it is known as before when it comes again.
+    Raises:
+        StoreDamaged: not a run document.
+    """
+    document = parse_document(raw)
+    parts = [_part_without(part, key) for part in document.parts]
+    if all(new is old for new, old in zip(parts, document.parts, strict=True)):
+        return raw
+    return encode_document(RunDocument(parts, document.seen))
+
+
+def _part_without(part: RunPart, key: str) -> RunPart:
+    extra = object_fields(part.run.get("extra")) or {}
+    metadata = object_fields(extra.get("metadata")) or {}
+    if metadata.pop(key, None) is None:
+        return part
+    extra["metadata"] = msgspec.Raw(_encode_members(metadata))
+    return msgspec.structs.replace(part, run={**part.run, "extra": msgspec.Raw(_encode_members(extra))})
+
+
 def sender(document: RunDocument) -> tuple[str | None, str | None]:
     """(public id of the API key, its environment): of the part that is read last."""
     key = next((part.key for part in reversed(document.parts) if part.key is not None), None)

@@ -19,7 +19,7 @@ from clearspan.store.annotation_deletion import PlannedAnnotation
 from clearspan.store.memory_annotation_deleting import MemoryAnnotationDeletions, leaves_of_annotations
 from clearspan.store.memory_annotations import MemoryAnnotations
 from clearspan.store.memory_span_deleting import SpanCutting
-from clearspan.store.memory_trace import TARGETS, Trace, selected
+from clearspan.store.memory_trace import TARGETS, Trace, selected, without_metadata
 from clearspan.store.port import (
     SETTLE_ROWS_MAX,
     SUMMARIES_MAX,
@@ -159,6 +159,14 @@ class DeletingMemory(MemoryAnnotationDeletions):
             for trace in self._matching(scope, None, Window())
             if any(key in keys and value in named for key, value in trace.summary.metadata_all)
         ]
+
+    def purge_metadata(self, traces: Sequence[PlannedTrace], key: str) -> int:
+        with self._lock:
+            visible = [line.trace_pk for line in traces if self._is_visible(line.trace_pk)]
+            new = [without_metadata(self._traces[pk], key) for pk in visible if not self._is_held(pk)]
+            changed = [trace for trace in new if trace is not self._traces[trace.trace_pk]]
+            self._traces.update({trace.trace_pk: trace for trace in changed})
+        return len(changed)
 
     def count_visible(self, scope: Scope) -> int:
         with self._lock:

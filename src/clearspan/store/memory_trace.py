@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from clearspan.ingest import run_document
 from clearspan.ingest.detail import searchable_text
 from clearspan.ingest.merge import wins
-from clearspan.ingest.payload import BlockRecord, decode_block, decode_record, records_by_id
+from clearspan.ingest.payload import (
+    CODEC_LANGSMITH_RUN,
+    BlockRecord,
+    Shared,
+    decode_block,
+    decode_record,
+    pack_block,
+    records_by_id,
+)
 from clearspan.ingest.pricing import PriceBook
 from clearspan.ingest.rollup import summarise
 from clearspan.ingest.run_fusion import Fusion, fuse_batch, may_fuse
+from clearspan.ingest.run_promotion import promote_run
 from clearspan.model.annotation import Annotation
 from clearspan.model.span import Attachment, LogRecord, Span, SpanContext, TraceBatch
 from clearspan.model.trace import Scope, TraceSummary, Window
@@ -155,3 +165,22 @@ def root_record(trace: Trace) -> tuple[bytes | None, list[bytes]]:
         root = trace.blocks[trace.spans[root_id][1]].records[root_id]
     logs = [(log.time_ns, log.log_hash, number) for log, number in trace.logs.values() if log.span_id == root_id]
     return root, [trace.blocks[number].records[log_hash] for _, log_hash, number in sorted(logs)]
+
+
+def without_metadata(trace: Trace, key: str, prices: PriceBook | None = None) -> Trace:
+    """The trace as if no LangSmith run of it had said that key; the trace itself if none did."""
+    spans, blocks, contexts = dict(trace.spans), dict(trace.blocks), dict(trace.contexts)
+    for span_id, (_, number) in trace.spans.items():
+        wire = decode_record(blocks[number].records[span_id])
+        raw = run_document.without_metadata(wire.raw, key) if wire.codec == CODEC_LANGSMITH_RUN else wire.raw
+        if raw == wire.raw:
+            continue
+        span, context = promote_run(raw, prices)
+        spans[span_id], contexts[span.context_key] = (span, number), context
+        shared = Shared(wire.resource, wire.scope, wire.schema_url)
+        packed = pack_block([(wire.codec, 0, span_id, raw)], [shared])
+        blocks[number] = Block({**blocks[number].records, **records_by_id(decode_block(packed))})
+    if spans == trace.spans:
+        return trace
+    used = {row.context_key for row, _ in spans.values()} | {row.context_key for row, _ in trace.logs.values()}
+    return replace(trace, spans=spans, blocks=blocks, contexts={each: contexts[each] for each in used})

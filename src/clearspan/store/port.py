@@ -125,6 +125,10 @@ class TraceReader(Protocol):
         ...
 
 
+METADATA_TRACES_MAX = 200
+"""Traces of which one call of `purge_metadata` rewrites the records, in one transaction."""
+
+
 class DeletionKind(StrEnum):
     """What a deletion lists, hides and counts."""
 
@@ -248,6 +252,17 @@ class DeletionStore(AnnotationDeletionStore, Protocol):
         self, scope: Scope, run_ids: Sequence[str], keys: Sequence[str], *, limit: int
     ) -> list[PlannedTrace]:
         """As `naming`, for runs that are given by their ids (model.runs), whatever trace they are of."""
+        ...
+
+    def purge_metadata(self, traces: Sequence[PlannedTrace], key: str) -> int:
+        """Take a key of the metadata of LangSmith runs out of visible traces, wherever it lies: records, contexts and
+        indexes are as if no run had ever said it. Durable; a repeat finds nothing.
+
+        Args:
+            traces: at most METADATA_TRACES_MAX. Those that a hold keeps stay as they are.
+        Returns:
+            How many were changed.
+        """
         ...
 
     def count_visible(self, scope: Scope) -> int:

@@ -122,6 +122,10 @@ class SqliteDeletionStore(SqliteAnnotationDeletions):
         with self._reader.snapshot() as conn:
             return linking.naming_runs(conn, scope, run_ids, keys, limit=limit)
 
+    def purge_metadata(self, traces: Sequence[PlannedTrace], key: str) -> int:
+        changed: int = self._writer.call("purge_metadata", list(traces), key)
+        return changed
+
     def count_visible(self, scope: Scope) -> int:
         with self._reader.snapshot() as conn:
             return listing.count_visible(conn, scope, Window())

@@ -36,6 +36,7 @@ from clearspan.store.sqlite.annotation_calls import AnnotationCalls
 from clearspan.store.sqlite.annotation_deletion_calls import AnnotationDeletionCalls
 from clearspan.store.sqlite.deletion_rows import leftovers
 from clearspan.store.sqlite.log_copy import LogCopy
+from clearspan.store.sqlite.metadata_purging import MetadataCalls
 from clearspan.store.sqlite.schema import migrate
 from clearspan.store.sqlite.transfers import TransferCalls
 from clearspan.store.sqlite.writer import Writer
@@ -76,7 +77,7 @@ def _prices(options: Options) -> PriceBook | None:
     return PriceBook(options.prices_file) if options.is_priced else None
 
 
-class Service(AnnotationDeletionCalls, AnnotationCalls, TransferCalls):
+class Service(AnnotationDeletionCalls, AnnotationCalls, TransferCalls, MetadataCalls):
     """The writer's calls, by name, on one database. Also used in-process, by tests and small tools."""
 
     def __init__(self, options: Options, *, monotonic: Callable[[], float] = time.monotonic) -> None:

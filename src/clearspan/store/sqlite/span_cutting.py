@@ -53,7 +53,7 @@ def cut(writer: Writer, lines: Sequence[PlannedTrace], now_ns: int) -> list[Plan
         else:
             pk_of[last[0]] = trace.trace_pk
         if parted:
-            packed = _read_blocks(writer.conn, trace)
+            packed = read_blocks(writer.conn, trace)
             blocks = {block_no: decode_block(data) for block_no, data in packed.items()}
             for line, name in parted:
                 part = _part(writer, trace, name, blocks)
@@ -61,12 +61,12 @@ def cut(writer: Writer, lines: Sequence[PlannedTrace], now_ns: int) -> list[Plan
                 work.append(part)
             changed = _without(trace, blocks, {name.span_id for _, name in parted})
             left.append((trace, packed))
-            _replace_blocks(writer.conn, trace, changed)
+            replace_blocks(writer.conn, trace, changed)
         if len(parted) < len(members):
             trace.trace_id = last[0].trace_id
             _take_along(writer.conn, trace.trace_pk)
         work.append(trace)
-    _index_anew(writer.conn, left)
+    index_anew(writer.conn, left)
     _write(writer, work, now_ns)
     return [line._replace(trace_pk=pk_of.get(line, line.trace_pk)) for line in lines]
 
@@ -97,7 +97,7 @@ def put_back(writer: Writer, lines: Sequence[PlannedTrace], now_ns: int) -> None
     sessions: set[tuple[int, str]] = set()
     said: list[tuple[int, StoredTrace]] = []
     for (project_id, trace_id), members in _by_trace(lines).items():
-        parts = [row for line, _ in members if (row := _row_at(conn, line.trace_pk)) is not None]
+        parts = [row for line, _ in members if (row := row_at(conn, line.trace_pk)) is not None]
         home = _find_row(conn, project_id, trace_id)
         if home is None and not parts:
             continue
@@ -150,11 +150,11 @@ def _row(conn: apsw.Connection, project_id: int, trace_id: str) -> tuple[Any, ..
     return row
 
 
-def _row_at(conn: apsw.Connection, trace_pk: int) -> tuple[Any, ...] | None:
+def row_at(conn: apsw.Connection, trace_pk: int) -> tuple[Any, ...] | None:
     return conn.execute(f"SELECT {TRACE_COLUMNS} FROM trace WHERE trace_pk = ?", (trace_pk,)).fetchone()
 
 
-def _read_blocks(conn: apsw.Connection, trace: StoredTrace) -> dict[int, bytes]:
+def read_blocks(conn: apsw.Connection, trace: StoredTrace) -> dict[int, bytes]:
     first, last = block_range(trace.trace_pk)
     found = conn.execute("SELECT block_id, data FROM block WHERE block_id BETWEEN ? AND ?", (first, last))
     return {block_id - first: data for block_id, data in found}
@@ -199,7 +199,7 @@ def _without(trace: StoredTrace, blocks: Mapping[int, Block], span_ids: Containe
     """The blocks that a trace still needs and that change: without any record of those spans, and not of a copy either
     that a later one had superseded."""
     changed: dict[int, bytes] = {}
-    for block_no in _live_blocks(trace):
+    for block_no in live_blocks(trace):
         kept = pick_records(
             blocks[block_no],
             lambda record: record.id not in span_ids if isinstance(record.id, str) else record.id in trace.logs,
@@ -209,7 +209,7 @@ def _without(trace: StoredTrace, blocks: Mapping[int, Block], span_ids: Containe
     return changed
 
 
-def _replace_blocks(conn: apsw.Connection, trace: StoredTrace, changed: Mapping[int, bytes]) -> None:
+def replace_blocks(conn: apsw.Connection, trace: StoredTrace, changed: Mapping[int, bytes]) -> None:
     """Take blocks of a trace and their signatures away, and lay the new ones ready for `Writer.store`."""
     first = block_range(trace.trace_pk)[0]
     conn.executemany("DELETE FROM block WHERE block_id = ?", [(first + block_no,) for block_no in changed])
@@ -220,7 +220,7 @@ def _replace_blocks(conn: apsw.Connection, trace: StoredTrace, changed: Mapping[
     trace.blocks = dict(changed)
 
 
-def _index_anew(conn: apsw.Connection, left: Sequence[tuple[StoredTrace, Mapping[int, bytes]]]) -> None:
+def index_anew(conn: apsw.Connection, left: Sequence[tuple[StoredTrace, Mapping[int, bytes]]]) -> None:
     """Where the index has merged what the blocks of a trace say, say it again of those that stay as they are: what the
     others said cannot be taken out of it."""
     merged = {
@@ -233,14 +233,14 @@ def _index_anew(conn: apsw.Connection, left: Sequence[tuple[StoredTrace, Mapping
     text_index.purge(conn, sorted(merged))
     for trace, packed in left:
         if trace.trace_pk in merged:
-            kept = (trace.stored_blocks & packed.keys()) & _live_blocks(trace)
+            kept = (trace.stored_blocks & packed.keys()) & live_blocks(trace)
             text_index.add(
                 conn,
                 [(trace.trace_pk, no, text_index.signature([unpack_block(packed[no])])) for no in sorted(kept)],
             )
 
 
-def _live_blocks(trace: StoredTrace) -> set[int]:
+def live_blocks(trace: StoredTrace) -> set[int]:
     return {no for _, no in trace.spans.values()} | {no for _, no in trace.logs.values()}
 
 
@@ -263,7 +263,7 @@ def _take_along(conn: apsw.Connection, trace_pk: int) -> None:
 def _join(conn: apsw.Connection, trace: StoredTrace, part: StoredTrace) -> None:
     """Lay a part that was cut out over the trace in hand, and remove its own rows."""
     place: dict[int, int] = {}
-    for block_no, data in sorted(_read_blocks(conn, part).items()):
+    for block_no, data in sorted(read_blocks(conn, part).items()):
         place[block_no] = trace.next_block_no
         trace.blocks[trace.next_block_no] = data
         trace.next_block_no += 1

@@ -171,6 +171,11 @@ class Writer:
             self.touched.update(trace.trace_pk for trace in work)
         return [outcome for outcome in outcomes if outcome is not None]
 
+    @property
+    def prices(self) -> PriceBook | None:
+        """What runs cost whose records change in the store."""
+        return self._prices()
+
     def _read_int(self, sql: str) -> int:
         return int(self.conn.execute(sql).get or 0)
 
