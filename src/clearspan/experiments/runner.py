@@ -114,6 +114,14 @@ class Runner:
         await self._let_go(experiment.project_id)
         await self._parts.threads.run(self._end_job, experiment)
 
+    def _open_job(self, experiment: Experiment, sweeps: bool) -> None:
+        """Open the job; an experiment that had ended is pending from now on, however long it waits for its turn."""
+        self._jobs.open(experiment)
+        experiments = self._parts.catalog.experiments
+        now = experiments.of_project(experiment.project_id)
+        if sweeps and now is not None and now.status not in (_S.PENDING, _S.RUNNING):
+            experiments.set_status(experiment.project_id, _S.PENDING)
+
     def _end_job(self, experiment: Experiment) -> None:
         now_ns = self._parts.clock.now_ns()
         self._parts.catalog.experiments.set_status(experiment.project_id, _S.CANCELLED, completed_at_ns=now_ns)
@@ -319,10 +327,10 @@ class Runner:
             self._forget(experiment.project_id, *held)
         if self._closing.is_set():
             raise Conflict("The server is stopping.", code="stopping")
-        # Not before the former run has ended its job: an open job stays as it is, and nobody could claim this one.
-        await self._parts.threads.run(self._jobs.open, experiment)
         evaluators = await self._parts.threads.run(self._evaluators, experiment.org_id)
         steps = parse_workflow(experiment.workflow, default_model=self._default_model)
+        # Not before the former run has ended its job: an open job stays as it is, and nobody could claim this one.
+        await self._parts.threads.run(self._open_job, experiment, sweeps)
         llm = self._llm if self._llm.is_configured else None
         tools = Tools(llm, self._score, evaluators, self._parts.clock, self._provider)
         if experiment.project_id in self._runs:  # somebody was faster while we read
