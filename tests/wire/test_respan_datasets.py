@@ -77,7 +77,7 @@ def test_what_is_wrong_with_a_dataset_is_told(wire: Wire) -> None:
         ({"name": "x", "granularity": "spans"}, "granularity"), ({"name": "x", "start_time": "2026-01-01"}, "end_time"),
         ({"name": "x", "on_source_deleted": "keep"}, "on_source_deleted"),
         ({"name": "x", "inputs_schema": {"type": "nonsense"}}, "inputs_schema"),
-        ({"source_dataset_id": "x"}, "source_dataset_id"),
+        ({"source_dataset_id": "x"}, "source_dataset_id"), ({"name": "x", "log_filters": {}}, "log_filters"),
     ):  # fmt: skip
         answer = wire.post("/api/datasets/", body)
         assert (answer.status_code, key in answer.json()) == (400, True), (body, answer.text)
@@ -86,6 +86,15 @@ def test_what_is_wrong_with_a_dataset_is_told(wire: Wire) -> None:
     for path in (UNKNOWN, "/api/datasets/_saved_logs/", f"{UNKNOWN}logs/list/"):
         assert wire.get(path).status_code == 404
     known = create(wire, "known")
+    typed = wire.post("/api/datasets/", {"name": "typed", "type": "sampling", "is_empty": True})
+    assert typed.status_code == 201, "the oldest clients say a type"
+    window = {"start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-02T00:00:00Z"}
+    for method, path, body in (
+        ("PATCH", known, {"colour": 1}),
+        ("POST", f"{known}logs/import/", window | {"filter": {}}),
+    ):
+        answer = wire.send(method, path, body)
+        assert (answer.status_code, list(body)[-1] in answer.json()) == (400, True), answer.text
     for path in ("eval-reports/list/", "eval-reports/create/"):
         answer = wire.post(known + path, {})
         assert (answer.status_code, answer.json()["code"]) == (404, "not_offered")

@@ -139,6 +139,7 @@ def test_what_is_wrong_with_a_body_is_named_and_nothing_is_made(wire: Wire, data
         (good | {"name": 7}, "name", 400),
         (good | {"experiment_id": "list"}, "experiment_id", 400),
         (good | {"experiment_id": "a/b"}, "experiment_id", 400),
+        (good | {"concurency": 4}, "concurency", 400),
     ]
     for said, key, status in cases:
         answer = wire.post(ALL, said)
@@ -172,6 +173,7 @@ def test_put_and_patch_change_what_is_given_and_nothing_that_made_results(wire: 
         ({"workflow": WAIT}, "workflow"),
         ({"evaluator_ids": [make_evaluator(wire, "tone")]}, "evaluator_ids"),
         ({"dataset_id": other.uuid}, "dataset_id"),
+        ({"status": "cancelled"}, "status"),
     ):
         answer = wire.send("PATCH", f"{ALL}{experiment_id}/", {"name": "z", **said})
         assert (answer.status_code, key in answer.json()) == (400, True), answer.text

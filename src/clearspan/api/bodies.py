@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -48,6 +49,17 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidJson("The body must be a JSON object.")
     return value
+
+
+def check_members(body: Mapping[str, Any], known: Collection[str], what: str) -> None:
+    """Raise InvalidInput for a key that nothing reads: to pass it over would do something else than was asked.
+
+    Args:
+        what: whose members they are, with its article.
+    """
+    if unknown := set(body) - set(known):
+        name = min(unknown)[:100]
+        raise InvalidInput(f"{name!r} is not a member of {what}.", fields=(name,))
 
 
 def parse_json(body: bytes) -> Any:

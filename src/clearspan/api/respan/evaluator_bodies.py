@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from clearspan.api.bodies import check_members
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.window import render_time
 from clearspan.catalog.evaluators import Evaluator
@@ -68,8 +69,7 @@ def read_evaluator(body: Json, known: Evaluator | None = None, *, is_whole: bool
     Raises:
         InvalidInput: with the member that is wrong.
     """
-    if unknown := set(body) - _KNOWN:
-        raise InvalidInput(f"{min(unknown)[:100]} is not a member of an evaluator.", fields=(min(unknown),))
+    check_members(body, _KNOWN, "an evaluator")
     said = {name: value for name, value in body.items() if value is not None}
     before = None if is_whole else known
     kind, type_of_scores = _kind(said, known)

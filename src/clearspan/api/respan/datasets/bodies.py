@@ -23,6 +23,11 @@ from clearspan.experiments.items import ItemChange, NewItem
 from clearspan.ingest.run_parts import check_json
 from clearspan.model.errors import InvalidInput
 
+MEMBERS: Final = frozenset({
+    "name", "description", "starred", "tags", "granularity", "on_source_deleted", "inputs_schema", "outputs_schema",
+    "type",
+})  # fmt: skip
+"""What a body may say of a dataset itself. `type` is passed over: the oldest clients say by it how rows came."""
 LOGS_MAX: Final = 500
 """Rows in one request, as the API's own limit is."""
 GRANULARITIES: Final = ("logs", "traces")

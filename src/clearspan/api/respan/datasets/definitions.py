@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clearspan.api.auth import Permission, principal_of, requires
-from clearspan.api.bodies import read_json_object
+from clearspan.api.bodies import check_members, read_json_object
 from clearspan.api.errors import dump_json
 from clearspan.api.respan.convert import Json
-from clearspan.api.respan.datasets.bodies import SaidOfDataset, merged_extra, read_dataset
+from clearspan.api.respan.datasets.bodies import MEMBERS, SaidOfDataset, merged_extra, read_dataset
 from clearspan.api.respan.datasets.finding import check_may_use_datasets, dataset_in_path, find_dataset, uuid_hex
-from clearspan.api.respan.datasets.taking import copy_items, import_said, read_import
+from clearspan.api.respan.datasets.taking import WITH_TRACES, copy_items, import_said, read_import
 from clearspan.api.respan.datasets.views import render_dataset
 from clearspan.api.respan.filters import Vocabulary, current_filters, parse_filters
 from clearspan.api.respan.paging import render_page
@@ -37,6 +37,7 @@ async def respan_create_dataset(request: Request) -> Response:
     services, principal = services_of(request), principal_of(request)
     body = await read_json_object(request)
     check_may_use_datasets(principal)
+    check_members(body, MEMBERS | WITH_TRACES | {"is_empty", "source_dataset_id"}, "a dataset")
     said = read_dataset(body)
     source = await _source(services, principal, body.get("source_dataset_id"))
     wanted = None if body.get("is_empty") or source is not None else read_import(request, body, is_required=False)
@@ -82,7 +83,9 @@ async def respan_retrieve_dataset(request: Request) -> Response:
 async def respan_update_dataset(request: Request) -> Response:
     """Change what is given of a dataset; its granularity stays. PUT does the same: nothing of a dataset is required."""
     services, principal = services_of(request), principal_of(request)
-    said = read_dataset(await read_json_object(request))
+    body = await read_json_object(request)
+    check_members(body, MEMBERS, "a dataset that is there")
+    said = read_dataset(body)
     dataset = await dataset_in_path(request)
 
     def write() -> Dataset:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 
+from clearspan.api.bodies import check_members
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.filters import parse_filters
 from clearspan.api.respan.window import open_window
@@ -19,6 +20,11 @@ from clearspan.model.errors import InvalidInput
 from clearspan.model.trace import Window
 from clearspan.query.ast import Expr
 
+_IMPORTS: Final = frozenset({
+    "filters", "operator", "start_time", "end_time", "sampling_percentage", "trace_ids",
+})  # fmt: skip
+WITH_TRACES: Final = frozenset({"initial_log_filters", "operator", "start_time", "end_time", "sampling", "trace_ids"})
+"""What the body that makes a dataset may say about traces that come with it."""
 _AT_ONCE: Final = 100
 _HUNDRED: Final = 100
 
@@ -40,6 +46,8 @@ def read_import(request: Request, body: Mapping[str, Any], *, is_required: bool 
     Raises:
         InvalidInput, InvalidFilter, InvalidTime: naming the key.
     """
+    if is_required:  # a mistyped filter would import everything
+        check_members(body, _IMPORTS, "an import")
     filters = body.get("filters" if is_required else "initial_log_filters")
     times = [body.get(key) for key in ("start_time", "end_time")]
     trace_ids = body.get("trace_ids")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from clearspan.api.bodies import check_members
 from clearspan.api.respan.convert import Json
 from clearspan.api.respan.experiments.finding import Evaluators
 from clearspan.catalog.experiments import Experiment
@@ -18,6 +19,12 @@ CONCURRENCY_MAX: Final = 256
 TAGS_MAX: Final = 100
 RESERVED: Final = frozenset({"list", "summary", "exports"})
 """Words that stand where an experiment's id does."""
+_KNOWN: Final = frozenset({
+    "name", "description", "tags", "experiment_id", "dataset_id", "workflow", "workflows", "evaluator_ids",
+    "evaluator_slugs", "evaluator_workflow_ids", "span_workflow_name", "enable_tracing", "batch_size", "concurrency",
+    "generation_method",
+})  # fmt: skip
+"""What the clients of every version send, and ours: `tags`."""
 _STEP_SETTINGS: Final = ("allow_submission", "timeout_hours")
 """What the oldest clients put beside `config` instead of into it."""
 _FIXED: Final = (
@@ -49,6 +56,7 @@ def read_experiment(body: Mapping[str, Any], evaluators: Evaluators, check: Call
     Raises:
         InvalidInput: names the key.
     """
+    check_members(body, _KNOWN, "an experiment")
     values: Json = {}
     for key in ("name", "description", "span_workflow_name", "generation_method"):
         if (text := _text(body, key)) is not None:
