@@ -105,6 +105,20 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(live: Live) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
 
 
+def test_an_answer_before_the_body_was_read_says_that_the_connection_ends(live: Live) -> None:
+    long, wrong = b" " * 200_000, {"Authorization": "Bearer cs_00000000_wrong"}
+    for body, headers, status in ((long, wrong, 401), (iter([long, long]), wrong, 401), (long, {}, 405)):
+        path = "/v1/traces" if status == 401 else "/healthz"
+        refused = live.http.post(path, content=body, headers=headers)
+        assert (refused.status_code, refused.headers.get("connection")) == (status, "close")
+        # Over a connection of its own: httpx repeats nothing that was sent into a closed one.
+        assert live.http.get("/readyz").status_code == 200
+    for body, headers in ((long + EMPTY_JSON, {}), (EMPTY_JSON, wrong)):
+        kept = live.http.post("/v1/traces", content=body, headers={"Content-Type": "application/json", **headers})
+        assert "connection" not in kept.headers
+        assert live.http.get("/readyz").status_code == 200
+
+
 def test_a_client_that_waits_to_be_asked_is_asked(live: Live) -> None:
     with connect(live) as connection:
         connection.sendall(head(len(EMPTY_JSON), "Expect: 100-continue", "Connection: close"))

@@ -20,7 +20,7 @@ from clearspan.api.langsmith.errors import family_of, langsmith_failure
 from clearspan.api.langsmith.routes import add_langsmith_routes
 from clearspan.api.limits import RequestTimeout
 from clearspan.api.logs import Watch
-from clearspan.api.methods import HeadAsGet, allowed_methods
+from clearspan.api.methods import HeadAsGet, UnreadBody, allowed_methods
 from clearspan.api.native.problem import is_native, problem_response
 from clearspan.api.native.routes import add_native_routes
 from clearspan.api.otlp.routes import add_otlp_routes, is_otlp, otlp_failure
@@ -54,7 +54,7 @@ def create_app(services: Services, gate: Gate | None = None) -> ASGIApp:
     """
     app = build_routes(services)
     protect(app, gate or make_gate(services))
-    return Watch(HeadAsGet(ServerVersion(app, app)), services.metrics)
+    return Watch(HeadAsGet(UnreadBody(ServerVersion(app, app))), services.metrics)
 
 
 def build_routes(services: Services) -> FastAPI:

@@ -1,4 +1,5 @@
-"""What HTTP asks of every path, whatever dialect owns it: HEAD beside GET, and `Allow` in a 405."""
+"""What HTTP asks of every path, whatever dialect owns it: HEAD beside GET, `Allow` in a 405, and a word before a
+connection ends."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEAD = "clearspan.head"
+_HELD_BYTES = 8 * 1024
+"""What the server underneath has read of a body before anybody asks for it: a shorter one costs no connection."""
 
 
 class HeadAsGet:
@@ -31,6 +34,46 @@ class HeadAsGet:
             await self._app(scope, receive, without_body)
         finally:
             scope["method"] = "HEAD"
+
+
+class UnreadBody:
+    """ASGI middleware: an answer that comes before the request's body was read says `Connection: close`.
+
+    The server underneath ends such a connection after the answer, since the rest of the body stands where the next
+    request would. Unsaid, a client that keeps connections sends its next request into the closed one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _has_long_body(scope):
+            await self._app(scope, receive, send)
+            return
+        is_read = False
+
+        async def reading() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or not message.get("more_body", False)
+            return message
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start" and not is_read:
+                headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
+                message = {**message, "headers": [*headers, (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, reading, telling)
+
+
+def _has_long_body(scope: Scope) -> bool:
+    if not scope.get("http_version", "1.1").startswith("1"):  # streams of their own in one connection
+        return False
+    headers = dict(scope["headers"])
+    declared = headers.get(b"content-length", b"")
+    is_long = declared.isdigit() and (len(declared) > 9 or int(declared) > _HELD_BYTES)
+    return is_long or b"transfer-encoding" in headers
 
 
 def is_head(connection: HTTPConnection) -> bool:
