@@ -99,6 +99,10 @@ def test_pages_of_traces_put_together_are_the_plain_models(stores: Stores) -> No
                     matching, key=lambda row: (value_of(row, order), row.trace_pk), reverse=order.is_descending
                 )
                 assert walked(stores, scope, where, window, order) == expected, (scope, where, order)
+                for skip in (0, 3, len(expected), len(expected) + 1):
+                    rest = reader_of(stores).walk_traces(scope, where, window, order=order, skip=skip, limit=4)
+                    assert rest.rows == expected[skip : skip + 4]
+                    assert (rest.after is not None) == (skip + 4 < len(expected))
 
 
 def walked(stores: Stores, scope: Scope, where: Expr | None, window: Window, order: TraceOrder) -> list[TraceRow]:

@@ -30,6 +30,7 @@ class SessionMemory(DeletingMemory):
         *,
         order: TraceOrder,
         after: TracePosition | None = None,
+        skip: int = 0,
         limit: int,
     ) -> TraceWalk:
         """See SessionReader.walk_traces."""
@@ -38,6 +39,7 @@ class SessionMemory(DeletingMemory):
         found.sort(key=lambda each: each[0], reverse=order.is_descending)
         if after is not None:
             found = [each for each in found if (each[0] < after if order.is_descending else each[0] > after)]
+        found = found[skip:]
         # Lists leave `metadata_all` out.
         rows = [row._replace(summary=row.summary._replace(metadata_all=())) for _, row in found[:limit]]
         return TraceWalk(rows, found[limit - 1][0] if len(found) > limit else None)

@@ -105,10 +105,15 @@ class SessionReader(Protocol):
         *,
         order: TraceOrder,
         after: TracePosition | None = None,
+        skip: int = 0,
         limit: int,
     ) -> TraceWalk:
         """The next `limit` traces of a filter after a position, without a total: other than the pages of `list_traces`,
-        these neither repeat nor miss a trace when others come or go between them."""
+        these neither repeat nor miss a trace when others come or go between them.
+
+        Args:
+            skip: so many after the position are left out.
+        """
         ...
 
     def list_sessions(

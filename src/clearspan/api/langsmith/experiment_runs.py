@@ -64,7 +64,7 @@ class _Page(NamedTuple):
     """Examples with the facts of their runs."""
 
     examples: list[tuple[Item, list[RunFacts]]]
-    total: int
+    more: bool  # whether there are examples behind it
 
 
 @requires(Permission.READ)
@@ -103,7 +103,7 @@ async def query_experiment_runs(request: Request) -> Response:
         | {"runs": [render_run_v2(facts, columns) for facts in runs]}
         for item, runs in page.examples
     ]
-    return run_reply({"items": items, "next_cursor": str(offset + size) if offset + size < page.total else None})
+    return run_reply({"items": items, "next_cursor": str(offset + size) if page.more else None})
 
 
 def _read(body: Json, sessions: str, columns: tuple[str, ...]) -> _Asked:
@@ -148,7 +148,7 @@ async def _load(request: Request, asked: _Asked) -> tuple[Dataset, _Page]:
 
 
 def _load_page(services: Services, principal: Principal, dataset: Dataset, asked: _Asked, root: str) -> _Page:
-    """A page. Cost: a read of the items, and for each session a look-up of their runs."""
+    """A page. Cost: finding where it begins, a read of its items, and for each session a look-up of their runs."""
     loaders: dict[str, Loader] = {}
     for uuid in asked.sessions:
         scope = principal.scope_for_read()._replace(project_ids=(find_session(services, principal, uuid).id,))
@@ -157,7 +157,7 @@ def _load_page(services: Services, principal: Principal, dataset: Dataset, asked
     if asked.filters:
         matching = _matching(loaders, asked)
         ids = sorted(matching if ids is None else matching & set(ids))
-    page = services.items.list(dataset, ids=ids, offset=asked.offset, limit=asked.limit)
+    page = services.items.part(dataset, ids=ids, offset=asked.offset, limit=asked.limit)
     runs: dict[str, list[RunFacts]] = {item.id: [] for item in page.items}
     needs = needs_of(asked.columns)
     for uuid, loader in loaders.items():
@@ -169,7 +169,7 @@ def _load_page(services: Services, principal: Principal, dataset: Dataset, asked
         rows = loader.every(all_of(parts), Window(), SpanOrder.START_ASC, records=needs.content)
         for facts in loader.facts(rows, needs):
             runs[named[facts.row.trace.summary.trace_id]].append(facts)
-    return _Page([(item, runs[item.id]) for item in page.items], page.total)
+    return _Page([(item, runs[item.id]) for item in page.items], page.more)
 
 
 def _traces_of(loader: Loader, example_ids: Sequence[str]) -> dict[str, str]:
