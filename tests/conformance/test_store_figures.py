@@ -6,7 +6,10 @@ import random
 from collections import Counter
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.conformance.test_store_scores import ANY_TIME, BOTH, ONE
 
 from clearspan.model.trace import Scope, Window
@@ -14,8 +17,9 @@ from clearspan.query.ast import Condition, Expr, Group
 from clearspan.query.fields import IS_ROOT, METADATA, field_named
 from clearspan.query.operators import Operator
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
+from clearspan.store.figures import last_of_key
 from clearspan.store.port import PlannedTrace, TraceDetail
-from clearspan.store.sqlite import select
+from clearspan.store.sqlite import figures, select
 from clearspan.testing.build import T0_NS, make_batch, make_span, with_metadata
 from clearspan.testing.stores import Stores
 
@@ -28,10 +32,12 @@ FILTERS = (None, MARKED, UNMARKED, Group("AND", (UNMARKED, FAILED)), Group("OR",
 WINDOWS = (ANY_TIME, Window(T0_NS + 3 * 10**9, T0_NS + 9 * 10**9))
 
 
-@pytest.fixture(params=[select.RARE_MAX, 2], ids=["rare", "common"])
+@pytest.fixture(params=[(select.RARE_MAX, figures.CHUNK), (2, 1)], ids=["rare", "common"])
 def filled(stores: Stores, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stores:
-    """Traces of all kinds, some without a root; metadata that is rare, or that is not."""
-    monkeypatch.setattr(select, "RARE_MAX", request.param)
+    """Traces of all kinds, some without a root; metadata that is rare, or that is not; read at once, or one by one."""
+    rare, chunk = request.param
+    monkeypatch.setattr(select, "RARE_MAX", rare)
+    monkeypatch.setattr(figures, "CHUNK", chunk)
     rng = random.Random(11)
     for n in range(16):
         pairs = {"item": f"i{n % 7}"} if n % 4 else {}
@@ -68,9 +74,11 @@ def check(stores: Stores) -> None:
         for where in FILTERS:
             for window in WINDOWS:
                 found = details(stores, scope, where, window)
-                figures = reader.trace_figures(scope, where, window, key="item", limit=100)
-                assert [tuple(each) for each in figures] == [_figure(each) for each in found]
-                assert reader.trace_figures(scope, where, window, key="item", limit=2) == figures[:2]
+                for limit in (100, 2):
+                    told = reader.trace_figures(scope, where, window, key="item", limit=limit)
+                    assert list(zip(*told, strict=True)) == [_figure(each) for each in found[:limit]]
+                    values = reader.trace_values(scope, where, window, key="item", limit=limit)
+                    assert values == told.values
                 seconds = [each.span.ttft_s for detail in found for each in detail.spans]
                 known = [each for each in seconds if each is not None]
                 assert reader.first_tokens(scope, where, window) == (len(known), pytest.approx(sum(known)))
@@ -81,9 +89,9 @@ def _figure(detail: TraceDetail) -> tuple[object, ...]:
     summary = detail.row.summary
     statuses = {each.span.span_id: each.span.status for each in detail.spans}
     return (
-        summary.start_ns, detail.row.trace_pk, summary.trace_id, dict(summary.metadata).get("item"),
-        summary.end_ns - summary.start_ns,
-        summary.error_count, summary.unpriced_count, summary.cost_pico, statuses.get(summary.root_span_id or ""),
+        detail.row.trace_pk, summary.trace_id, dict(summary.metadata).get("item"), summary.end_ns - summary.start_ns,
+        summary.error_count, summary.unpriced_count, summary.cost_pico or 0, summary.cost_pico is not None,
+        statuses.get(summary.root_span_id or "") == "pending",
     )  # fmt: skip
 
 
@@ -104,3 +112,15 @@ def test_statuses_are_those_of_the_spans(filled: Stores) -> None:
                 rows = filled.spans.list_spans(scope, where, window, limit=1_000).rows
                 found = filled.reader.span_statuses(scope, where, window)  # type: ignore[attr-defined]
                 assert found == Counter(row.detail.span.status for row in rows)
+
+
+TEXTS = st.lists(st.sampled_from(["key", "kéy", '"', "\\", "[", "],[", ",", '["key","', '","', "\n"]), max_size=3).map(
+    "".join
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=4), st.sampled_from(["key", "kéy", '"', "none"]))
+def test_the_value_of_a_key_is_the_last_one(pairs: list[tuple[str, str]], key: str) -> None:
+    assert last_of_key(orjson.dumps(pairs).decode(), key) == dict(pairs).get(key)
+    assert last_of_key(None, key) is None

@@ -13,9 +13,9 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.comparison_outcomes import Outcome, outcomes_of
 
 from clearspan.api.respan.experiments.histograms import binned
-from clearspan.experiments.comparison import Outcome
 from clearspan.experiments.histogram import number_bins, truth_bins, word_bins
 from clearspan.experiments.pairing import normal_key, read_side
 from clearspan.experiments.result_runs import NEWEST, SUPERSEDED_KEY
@@ -185,7 +185,7 @@ def test_figures_are_those_of_the_results(
                 for each in known
                 if (key := each.comparison_key) is not None
             ]
-            assert sorted(side.outcomes, key=lambda each: each.trace_id) == sorted(
+            assert sorted(outcomes_of(side), key=lambda each: each.trace_id) == sorted(
                 keyed, key=lambda each: each.trace_id
             )
             assert side.without_key == len(known) - len(keyed)

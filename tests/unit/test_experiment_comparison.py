@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.comparison_outcomes import Outcome, outcomes_of, side_of
 
-from clearspan.experiments.bootstrap import DRAWS_MAX, RESAMPLES_MAX, RESAMPLES_MIN, interval_of_mean
+from clearspan.experiments import comparison
+from clearspan.experiments.bootstrap import (
+    DISTINCT_PART,
+    DRAWS_MAX,
+    RESAMPLES_MAX,
+    RESAMPLES_MIN,
+    interval_of_mean,
+    intervals_of_means,
+)
 from clearspan.experiments.comparison import (
     Comparison,
     Difference,
     Direction,
-    Kind,
     MeasureComparison,
-    Outcome,
-    Side,
     Verdict,
     compare,
 )
+from clearspan.experiments.comparison_sides import ItemSide, Kind, Side, What
 
 
 def outcome(key: str, number: int = 0, **fields: object) -> Outcome:
@@ -30,7 +38,7 @@ def outcome(key: str, number: int = 0, **fields: object) -> Outcome:
 
 def scored(**scores: float | None) -> Side:
     """One result an item with the score `exact`; None: no score."""
-    return Side([outcome(key, scores={} if score is None else {"exact": score}) for key, score in scores.items()])
+    return side_of([outcome(key, scores={} if score is None else {"exact": score}) for key, score in scores.items()])
 
 
 def measure(comparison: Comparison, name: str) -> MeasureComparison:
@@ -74,8 +82,8 @@ def test_what_is_less_may_be_better() -> None:
 
 
 def test_repetitions_are_averaged_so_that_each_item_weighs_the_same() -> None:
-    base = Side([outcome("a", n, scores={"exact": score}) for n, score in enumerate((1.0, 0.0, 0.5))])
-    other = Side([outcome("a", scores={"exact": 1.0}), outcome("b", scores={"exact": 0.0})])
+    base = side_of([outcome("a", n, scores={"exact": score}) for n, score in enumerate((1.0, 0.0, 0.5))])
+    other = side_of([outcome("a", scores={"exact": 1.0}), outcome("b", scores={"exact": 0.0})])
     found = compare([base, other])
     assert difference(found).difference == 0.5
     assert difference(found).n == 1
@@ -85,13 +93,13 @@ def test_repetitions_are_averaged_so_that_each_item_weighs_the_same() -> None:
 
 
 def test_a_repetition_without_a_score_is_left_out_of_the_mean() -> None:
-    base = Side([outcome("a", 0, scores={"exact": 1.0}), outcome("a", 1)])
+    base = side_of([outcome("a", 0, scores={"exact": 1.0}), outcome("a", 1)])
     assert difference(compare([base, scored(a=1.0)])).difference == 0.0
 
 
 def test_cost_and_latency_stand_beside_and_what_is_unknown_is_not_zero() -> None:
-    base = Side([outcome("a", cost_usd=1.0, latency_s=2.0), outcome("b", cost_usd=None, latency_s=1.0)])
-    other = Side([outcome("a", cost_usd=3.0, latency_s=1.0), outcome("b", cost_usd=5.0)])
+    base = side_of([outcome("a", cost_usd=1.0, latency_s=2.0), outcome("b", cost_usd=None, latency_s=1.0)])
+    other = side_of([outcome("a", cost_usd=3.0, latency_s=1.0), outcome("b", cost_usd=5.0)])
     found = compare([base, other])
     cost, latency = difference(found, "cost"), difference(found, "latency")
     assert (cost.n, cost.difference, cost.missing_baseline, cost.regressed) == (1, 2.0, 1, 1)
@@ -101,7 +109,7 @@ def test_cost_and_latency_stand_beside_and_what_is_unknown_is_not_zero() -> None
 
 
 def test_a_score_may_be_called_cost() -> None:
-    base = Side([outcome("a", scores={"cost": 1.0}, cost_usd=7.0)])
+    base = side_of([outcome("a", scores={"cost": 1.0}, cost_usd=7.0)])
     found = compare([base, base])
     assert [(each.measure.kind, each.measure.name) for each in found.measures] == [
         (Kind.COST, "cost"), (Kind.LATENCY, "latency"), (Kind.SCORE, "cost"),
@@ -118,8 +126,8 @@ def test_items_that_nobody_ran_are_counted() -> None:
 
 
 def test_only_the_asked_evaluators_decide() -> None:
-    base = Side([outcome("a", scores={"x": 1.0, "y": 0.0})])
-    other = Side([outcome("a", scores={"x": 0.0, "y": 1.0})])
+    base = side_of([outcome("a", scores={"x": 1.0, "y": 0.0})])
+    other = side_of([outcome("a", scores={"x": 0.0, "y": 1.0})])
     assert compare([base, other]).items[0].verdict is Verdict.REGRESSED
     found = compare([base, other], evaluators=["y"])
     assert found.items[0].verdict is Verdict.IMPROVED
@@ -139,7 +147,7 @@ def test_one_alone_is_no_comparison() -> None:
 
 
 def test_failed_waiting_and_nameless_results_are_told() -> None:
-    base = Side([outcome("a", 0, failed=True), outcome("a", 1, waiting=True)], without_key=3)
+    base = side_of([outcome("a", 0, failed=True), outcome("a", 1, waiting=True)], without_key=3)
     found = compare([base, scored(a=1.0)])
     assert found.sides[0] == (1, 0, 5, 1, 1, 3)
     side = found.items[0].sides[0]
@@ -152,7 +160,7 @@ def test_failed_waiting_and_nameless_results_are_told() -> None:
 KEYS = st.sampled_from("abcdefgh")
 SCORE = st.none() | st.sampled_from((0.0, 0.25, 0.5, 1.0, -3.0)) | st.floats(-1e6, 1e6)
 SIDES = st.builds(
-    Side,
+    side_of,
     st.lists(
         st.builds(
             lambda key, number, exact, judge, cost: Outcome(
@@ -208,7 +216,7 @@ def test_an_experiment_differs_from_itself_by_nothing(side: Side) -> None:
 @given(st.lists(SIDES, min_size=2, max_size=4), st.sets(KEYS))
 def test_every_item_is_counted_once_in_every_measure(sides: list[Side], items: set[str]) -> None:
     found = compare(sides, items=items)
-    total = len(items.union(each.key for side in sides for each in side.outcomes))
+    total = len(items.union(*(side.keys for side in sides)))
     assert len(found.items) == total == len({each.key for each in found.items})
     for each in found.measures:
         for one in each.differences:
@@ -220,6 +228,54 @@ def test_every_item_is_counted_once_in_every_measure(sides: list[Side], items: s
     order = [list(Verdict).index(each.verdict) for each in found.items]
     assert order == sorted(order)
     assert sum(found.count(verdict) for verdict in Verdict) == total
+
+
+def by_hand(side: Side) -> dict[str, ItemSide]:
+    """Every item of a side, result by result."""
+    found: dict[str, ItemSide] = {}
+    for key in set(side.keys):
+        mine = [each for each in outcomes_of(side) if each.key == key]
+        said: dict[What, list[float]] = {what: [] for each in mine for what in each.values}
+        for each in mine:
+            for what, value in each.values.items():
+                said[what].append(value)
+        means = {
+            what: math.fsum(values) / len(values) for what, values in said.items() if all(map(math.isfinite, values))
+        }
+        failed, waiting = sum(each.failed for each in mine), sum(each.waiting for each in mine)
+        found[key] = ItemSide(tuple(sorted(each.trace_id for each in mine)), means, failed, waiting)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.sampled_from((1, comparison.MEASURES_AT_ONCE)))
+def test_items_and_measures_are_those_of_the_results_one_by_one(a: Side, b: Side, at_once: int) -> None:
+    with mock.patch.object(comparison, "MEASURES_AT_ONCE", at_once):
+        found = compare([a, b])
+    sides = [by_hand(a), by_hand(b)]
+    for item in found.items:
+        assert item.sides == tuple(side.get(item.key) for side in sides)
+    names = {name for side in sides for each in side.values() for kind, name in each.values if kind is Kind.SCORE}
+    assert [each.measure.name for each in found.measures[2:]] == sorted(names)
+    for each in found.measures:
+        values = [
+            [one.values[each.measure.what] for one in side.values() if each.measure.what in one.values]
+            for side in sides
+        ]
+        assert [told.n for told in each.sides] == [len(known) for known in values]
+        for told, known in zip(each.sides, values, strict=True):
+            assert close(told.mean, math.fsum(known) / len(known) if known else None)
+    for verdict in Verdict:
+        assert [found.items[at].verdict for at in found.items.places(verdict)] == [verdict] * found.count(verdict)
+
+
+def test_a_mean_that_is_no_number_is_missing_and_one_of_large_numbers_is_not() -> None:
+    base = side_of(
+        [outcome("a", n, scores={"exact": score, "far": 1.7e308}) for n, score in enumerate((1.0, math.inf))]
+    )
+    found = compare([base, side_of([outcome("b", scores={"never": math.nan})])])
+    assert [each.measure.name for each in found.measures] == ["cost", "latency", "far"]
+    assert measure(found, "far").sides[0].mean == pytest.approx(1.7e308)
 
 
 # ---- the interval ----------------------------------------------------------------------------------------------------
@@ -258,6 +314,33 @@ def test_the_interval_is_the_same_every_time_and_bounded_in_work() -> None:
     assert few.resamples == RESAMPLES_MAX
     assert many is not None
     assert many.resamples == max(RESAMPLES_MIN, 1_000)
+
+
+def test_few_distinct_values_are_drawn_by_how_often_each_comes() -> None:
+    rng = np.random.default_rng(7)
+    few = rng.choice([-1.0, 0.0, 1.0], 2_000, p=[0.2, 0.5, 0.3])
+    assert len(np.unique(few)) * DISTINCT_PART < len(few)
+    found, mirrored, beside = intervals_of_means([few, -few, rng.normal(0.0, 1.0, 2_000)])
+    assert found is not None
+    assert mirrored is not None
+    half = NormalDist().inv_cdf(0.975) * float(few.std(ddof=1)) / math.sqrt(len(few))
+    assert (found.low, found.high) == pytest.approx(
+        (float(few.mean()) - half, float(few.mean()) + half), abs=0.1 * half
+    )
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+    assert beside is not None
+    assert interval_of_mean(few) == found, "whatever stands beside it"
+    assert interval_of_mean(few, seed=1) != found
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.1, 0.0), (1.0, 5.7), (3.0, 1 / 3)])
+def test_rounding_does_not_move_the_interval(scale: float, shift: float) -> None:
+    """A resample with seven ones of ten has exactly the sample's mean, which floats may miss by a digit either way."""
+    values = np.array([1.0] * 7 + [0.0] * 3)
+    plain, moved = interval_of_mean(values), interval_of_mean(values * scale + shift)
+    assert plain is not None
+    assert moved is not None
+    assert ((moved.low - shift) / scale, (moved.high - shift) / scale) == pytest.approx((plain.low, plain.high))
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.inf], [math.nan, 0.0]])

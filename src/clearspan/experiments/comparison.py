@@ -13,26 +13,27 @@ not make an item a regression.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 import numpy as np
 
-from clearspan.experiments.bootstrap import Floats, Interval, intervals_of_means
+from clearspan.experiments.bootstrap import Interval, intervals_of_means
+from clearspan.experiments.comparison_sides import (
+    COST,
+    LATENCY,
+    Floats,
+    Ints,
+    ItemSide,
+    Kind,
+    Side,
+    SideItems,
+    What,
+)
 
-COST, LATENCY = "cost", "latency"
-
-
-class Kind(StrEnum):
-    """What a measure is about."""
-
-    SCORE = "score"
-    COST = "cost"
-    LATENCY = "latency"
-
-    __hash__ = str.__hash__  # an Enum's own is ten times slower, and each value of each item is found by it
+MEASURES_AT_ONCE: Final = 16
+"""So many measures are held as columns of all items: 8 bytes each for an item and side."""
 
 
 class Direction(StrEnum):
@@ -40,10 +41,6 @@ class Direction(StrEnum):
 
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"
-
-
-_COST: Final = (Kind.COST, COST)
-_LATENCY: Final = (Kind.LATENCY, LATENCY)
 
 
 class Measure(NamedTuple):
@@ -55,30 +52,14 @@ class Measure(NamedTuple):
     direction_is_said: bool = True  # False: nobody said; more is taken for better
 
     @property
+    def what(self) -> What:
+        """The values that it is about."""
+        return self.kind, self.name
+
+    @property
     def sign(self) -> int:
         """1 if more is better, else -1."""
         return 1 if self.direction is Direction.MAXIMIZE else -1
-
-
-class Outcome(NamedTuple):
-    """One result of one item."""
-
-    key: str  # the comparison key
-    trace_id: str
-    scores: Mapping[str, float] = {}
-    cost_usd: float | None = None
-    latency_s: float | None = None
-    failed: bool = False
-    waiting: bool = False
-
-
-class ItemSide(NamedTuple):
-    """The results of one item in one experiment, averaged; of each value over the results that have it."""
-
-    trace_ids: tuple[str, ...]
-    values: Mapping[tuple[Kind, str], float]
-    failed: int
-    waiting: int
 
 
 class Verdict(StrEnum):
@@ -141,23 +122,63 @@ class SideSummary(NamedTuple):
     without_key: int  # results that name no item: they are compared with nothing
 
 
+class ItemList(Sequence[ItemComparison]):
+    """The items of a comparison, regressions first, the largest loss first. Each is made when it is asked for: there
+    are many, and of a page few.
+
+    Args:
+        keys: by number of the item.
+        order: the numbers of the items as they are listed; `verdicts` (the place of each in Verdict) and `losses` are
+            in that order too. Shape (items,) each.
+    """
+
+    def __init__(
+        self, keys: Sequence[str], sides: Sequence[SideItems], order: Ints, verdicts: Ints, losses: Floats
+    ) -> None:
+        self._keys = keys
+        self._sides = sides
+        self._order = order
+        self._verdicts = verdicts
+        self._losses = losses
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, at: int) -> ItemComparison: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[ItemComparison]: ...
+
+    def __getitem__(self, at: int | slice) -> ItemComparison | list[ItemComparison]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        number = int(self._order[at])
+        return ItemComparison(
+            self._keys[number],
+            tuple(side.item(number) for side in self._sides),
+            _VERDICTS[self._verdicts[at]],
+            float(self._losses[at]),
+        )
+
+    def places(self, verdict: Verdict | None) -> range:
+        """Where the items that ended so are; None: where all are."""
+        if verdict is None:
+            return range(len(self))
+        number = _VERDICTS.index(verdict)
+        return range(*np.searchsorted(self._verdicts, (number, number + 1)).tolist())
+
+
 class Comparison(NamedTuple):
     """Experiments against the first of them."""
 
-    items: tuple[ItemComparison, ...]  # regressions first, the largest loss first
+    items: ItemList
     measures: tuple[MeasureComparison, ...]  # cost, latency, then scores by name
     sides: tuple[SideSummary, ...]
 
     def count(self, verdict: Verdict) -> int:
         """How many items ended so."""
-        return sum(each.verdict is verdict for each in self.items)
-
-
-class Side(NamedTuple):
-    """One experiment: its results, and how many more name no item."""
-
-    outcomes: Sequence[Outcome]
-    without_key: int = 0
+        return len(self.items.places(verdict))
 
 
 def compare(
@@ -174,75 +195,33 @@ def compare(
         directions: by name of score; more is better where nothing is said.
         evaluators: only these scores; None: all that any side has.
         items: keys of items that count although no side may have a result of them.
-    Cost: about 4 µs for each result and 1 µs for each item and measure, and an interval (bootstrap.py) for each
-        measure and experiment.
+    Cost: about 1 µs for each result and 0.1 µs for each item and measure, and an interval (bootstrap.py) for each
+        measure and experiment. Memory: 0.3 KB an item beside what the sides are.
     """
     if len(sides) < 2:
         raise ValueError("a comparison needs two experiments")
-    by_key = [_by_key(side.outcomes) for side in sides]
-    keys = sorted(set(items).union(*by_key))
-    measures = _measures(by_key, directions or {}, evaluators)
-    table = _columns(measures, keys, by_key)
-    scores = [measure for measure in measures if measure.kind is Kind.SCORE]
-    compared = tuple(_measured(measure, table[measure]) for measure in measures)
-    compared = _with_intervals(compared, table)
-    return Comparison(
-        _ordered(keys, by_key, {each: table[each] for each in scores}),
-        compared,
-        tuple(_summary(side, grouped, len(keys)) for side, grouped in zip(sides, by_key, strict=True)),
-    )
+    keys = sorted(set(items).union(*(side.keys for side in sides)))
+    number_of = {key: number for number, key in enumerate(keys)}
+    by_item = [SideItems(side, number_of) for side in sides]
+    measures = _measures(by_item, directions or {}, evaluators)
+    standing = _Standing(by_item)
+    compared: list[MeasureComparison] = []
+    for start in range(0, len(measures), MEASURES_AT_ONCE):
+        table = {each: _column(each, by_item) for each in measures[start : start + MEASURES_AT_ONCE]}
+        compared += _compared(table)
+        standing.count({measure: column for measure, column in table.items() if measure.kind is Kind.SCORE})
+    summaries = tuple(_summary(each) for each in by_item)
+    return Comparison(standing.listed(keys), tuple(compared), summaries)
 
 
-# ---- sides -----------------------------------------------------------------------------------------------------------
-
-
-def _by_key(outcomes: Sequence[Outcome]) -> dict[str, ItemSide]:
-    first: dict[str, Outcome] = {}
-    more: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if first.setdefault(outcome.key, outcome) is not outcome:
-            more.setdefault(outcome.key, [first[outcome.key]]).append(outcome)
-    names = {name: (Kind.SCORE, name) for outcome in outcomes for name in outcome.scores}
-    return {key: _averaged(more[key]) if key in more else _alone(outcome, names) for key, outcome in first.items()}
-
-
-def _averaged(outcomes: Sequence[Outcome]) -> ItemSide:
-    held: dict[tuple[Kind, str], list[float]] = {}
-    for outcome in outcomes:
-        for name, score in outcome.scores.items():
-            held.setdefault((Kind.SCORE, name), []).append(score)
-        if outcome.cost_usd is not None:
-            held.setdefault(_COST, []).append(outcome.cost_usd)
-        if outcome.latency_s is not None:
-            held.setdefault(_LATENCY, []).append(outcome.latency_s)
-    values = {
-        what: math.fsum(known) / len(known) for what, known in held.items() if all(math.isfinite(x) for x in known)
-    }
-    return ItemSide(
-        tuple(sorted(outcome.trace_id for outcome in outcomes)),
-        values,
-        sum(outcome.failed for outcome in outcomes),
-        sum(outcome.waiting for outcome in outcomes),
-    )
-
-
-def _alone(outcome: Outcome, names: Mapping[str, tuple[Kind, str]]) -> ItemSide:
-    """The same of a single result, as most items have. All share the keys that `names` gives to their scores."""
-    values = {names[name]: score for name, score in outcome.scores.items() if math.isfinite(score)}
-    if outcome.cost_usd is not None and math.isfinite(outcome.cost_usd):
-        values[_COST] = outcome.cost_usd
-    if outcome.latency_s is not None and math.isfinite(outcome.latency_s):
-        values[_LATENCY] = outcome.latency_s
-    return ItemSide((outcome.trace_id,), values, int(outcome.failed), int(outcome.waiting))
-
-
-def _summary(side: Side, grouped: Mapping[str, ItemSide], items: int) -> SideSummary:
+def _summary(items: SideItems) -> SideSummary:
+    side, there = items.side, int(items.has.sum())
     return SideSummary(
-        items=len(grouped),
-        missing=items - len(grouped),
-        results=len(side.outcomes) + side.without_key,
-        failed=sum(outcome.failed for outcome in side.outcomes),
-        waiting=sum(outcome.waiting for outcome in side.outcomes),
+        items=there,
+        missing=len(items.has) - there,
+        results=len(side.keys) + side.without_key,
+        failed=int(side.failed.sum()),
+        waiting=int(side.waiting.sum()),
         without_key=side.without_key,
     )
 
@@ -251,60 +230,55 @@ def _summary(side: Side, grouped: Mapping[str, ItemSide], items: int) -> SideSum
 
 
 def _measures(
-    by_key: Sequence[Mapping[str, ItemSide]], directions: Mapping[str, Direction], evaluators: Sequence[str] | None
+    sides: Sequence[SideItems], directions: Mapping[str, Direction], evaluators: Sequence[str] | None
 ) -> list[Measure]:
-    seen = {what for side in by_key for item in side.values() for what in item.values}
-    there = {name for kind, name in seen if kind is Kind.SCORE}
-    names = sorted(there if evaluators is None else set(evaluators))
+    names = sorted(set(_names(sides) if evaluators is None else evaluators))
     return [
-        Measure(Kind.COST, COST, Direction.MINIMIZE),
-        Measure(Kind.LATENCY, LATENCY, Direction.MINIMIZE),
+        Measure(*COST, Direction.MINIMIZE),
+        Measure(*LATENCY, Direction.MINIMIZE),
         *(Measure(Kind.SCORE, name, directions.get(name, Direction.MAXIMIZE), name in directions) for name in names),
     ]
+
+
+def _names(sides: Sequence[SideItems]) -> Iterator[str]:
+    """The scores that some item has."""
+    for items in sides:
+        for what, said in items.side.said.items():
+            if what[0] is not Kind.SCORE or not len(said.rows):
+                continue
+            if np.isfinite(said.values).all() or not np.isnan(items.means(what)).all():
+                yield what[1]
 
 
 _Column = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 """Values of one measure: a row a side, a column an item; NaN is missing."""
 
 
-def _columns(
-    measures: Sequence[Measure], keys: Sequence[str], by_key: Sequence[Mapping[str, ItemSide]]
-) -> dict[Measure, _Column]:
-    nothing: Mapping[tuple[Kind, str], float] = {}
-    values = [[nothing if (item := side.get(key)) is None else item.values for key in keys] for side in by_key]
-    found: dict[Measure, _Column] = {}
-    for measure in measures:
-        what = (measure.kind, measure.name)
-        rows = [np.fromiter((each.get(what, math.nan) for each in side), np.float64, len(keys)) for side in values]
-        found[measure] = np.stack(rows)
-    return found
+def _column(measure: Measure, sides: Sequence[SideItems]) -> _Column:
+    column: _Column = np.stack([side.means(measure.what) for side in sides])
+    return column
 
 
-def _measured(measure: Measure, column: _Column) -> MeasureComparison:
-    known = ~np.isnan(column)
-    alone = tuple(
-        SideValue(int(there.sum()), float(row[there].mean()) if there.any() else None)
-        for row, there in zip(column, known, strict=True)
-    )
-    return MeasureComparison(measure, alone, tuple(_difference(measure, column[0], row) for row in column[1:]))
-
-
-def _with_intervals(
-    compared: tuple[MeasureComparison, ...], table: Mapping[Measure, _Column]
-) -> tuple[MeasureComparison, ...]:
+def _compared(table: Mapping[Measure, _Column]) -> list[MeasureComparison]:
     """With the interval of every difference: all at once, because samples of one length are drawn from alike."""
-    places = [(each.measure, side) for each in compared for side in range(1, len(table[each.measure]))]
+    places = [(measure, side) for measure, column in table.items() for side in range(1, len(column))]
     samples = [_paired(table[measure][0], table[measure][side]) for measure, side in places]
     found = dict(zip(places, intervals_of_means(samples), strict=True))
-    return tuple(
-        each._replace(
-            differences=tuple(
-                difference._replace(interval=found[each.measure, side])
-                for side, difference in enumerate(each.differences, 1)
-            )
+    return [
+        MeasureComparison(
+            measure,
+            tuple(_alone(row) for row in column),
+            tuple(
+                _difference(measure, column[0], column[side], found[measure, side]) for side in range(1, len(column))
+            ),
         )
-        for each in compared
-    )
+        for measure, column in table.items()
+    ]
+
+
+def _alone(row: Floats) -> SideValue:
+    known = row[~np.isnan(row)]
+    return SideValue(len(known), float(known.mean()) if len(known) else None)
 
 
 def _paired(baseline: Floats, other: Floats) -> Floats:
@@ -313,8 +287,7 @@ def _paired(baseline: Floats, other: Floats) -> Floats:
     return differences[~np.isnan(differences)]
 
 
-def _difference(measure: Measure, baseline: Floats, other: Floats) -> Difference:
-    """All but the interval."""
+def _difference(measure: Measure, baseline: Floats, other: Floats, interval: Interval | None) -> Difference:
     has_baseline, has_other = ~np.isnan(baseline), ~np.isnan(other)
     both = has_baseline & has_other
     n = int(both.sum())
@@ -324,7 +297,7 @@ def _difference(measure: Measure, baseline: Floats, other: Floats) -> Difference
         baseline_mean=float(baseline[both].mean()) if n else None,
         mean=float(other[both].mean()) if n else None,
         difference=float((other[both] - baseline[both]).mean()) if n else None,
-        interval=None,
+        interval=interval,
         improved=int((gains > 0).sum()),
         regressed=int((gains < 0).sum()),
         unchanged=int((gains == 0).sum()),
@@ -337,29 +310,36 @@ def _difference(measure: Measure, baseline: Floats, other: Floats) -> Difference
 # ---- items -----------------------------------------------------------------------------------------------------------
 
 
-_REGRESSED, _MISSING, _UNCHANGED, _IMPROVED = range(len(Verdict))  # in the order of lists
+_VERDICTS: Final = tuple(Verdict)
+_REGRESSED, _MISSING, _UNCHANGED, _IMPROVED = range(len(_VERDICTS))  # in the order of lists
 
 
-def _ordered(
-    keys: Sequence[str], by_key: Sequence[Mapping[str, ItemSide]], scores: Mapping[Measure, _Column]
-) -> tuple[ItemComparison, ...]:
-    """Regressions first, the largest loss first; then what is missing, what is the same, what is better by how much."""
-    losses, gains, lacks = (np.zeros(len(keys)), np.zeros(len(keys)), np.zeros(len(keys), dtype=bool))
-    for measure, column in scores.items():
-        gain = _part_of_spread(column) * measure.sign
-        losses = np.maximum(losses, np.max(np.where(np.isnan(gain), 0.0, -gain), axis=0))
-        gains = np.maximum(gains, np.max(np.where(np.isnan(gain), 0.0, gain), axis=0))
-        lacks |= np.isnan(column).any(axis=0)
-    sides = list(zip(*([side.get(key) for key in keys] for side in by_key), strict=True))
-    lacks |= np.array([None in each for each in sides], dtype=bool)
-    verdicts = np.select([losses > 0, lacks, gains > 0], [_REGRESSED, _MISSING, _IMPROVED], _UNCHANGED)
-    # Keys are in order: what all else leaves equal stays as it is.
-    order = np.lexsort((gains, -losses, verdicts)).tolist()
-    of_number, loss_of = list(Verdict), losses.tolist()
-    return tuple(
-        ItemComparison(keys[at], sides[at], of_number[no], loss_of[at])
-        for at, no in zip(order, verdicts[order].tolist(), strict=True)
-    )
+class _Standing:
+    """What the scores make of each item: the largest loss and gain, and whether something lacks."""
+
+    def __init__(self, sides: Sequence[SideItems]) -> None:
+        self._sides = sides
+        has = np.stack([side.has for side in sides])
+        self._lacks = ~has.all(axis=0)
+        self._losses, self._gains = np.zeros(has.shape[1]), np.zeros(has.shape[1])
+
+    def count(self, scores: Mapping[Measure, _Column]) -> None:
+        """Count some more scores in."""
+        for measure, column in scores.items():
+            gain = _part_of_spread(column) * measure.sign
+            gain[np.isnan(gain)] = 0.0
+            self._losses = np.maximum(self._losses, np.max(-gain, axis=0))
+            self._gains = np.maximum(self._gains, np.max(gain, axis=0))
+            self._lacks |= np.isnan(column).any(axis=0)
+
+    def listed(self, keys: Sequence[str]) -> ItemList:
+        """Regressions first, the largest loss first; then what is missing, what is the same, what is better by how
+        much."""
+        losses, gains = self._losses, self._gains
+        verdicts = np.select([losses > 0, self._lacks, gains > 0], [_REGRESSED, _MISSING, _IMPROVED], _UNCHANGED)
+        # Keys are in order: what all else leaves equal stays as it is.
+        order = np.lexsort((gains, -losses, verdicts))
+        return ItemList(keys, self._sides, order, verdicts[order], losses[order])
 
 
 def _part_of_spread(column: _Column) -> _Column:

@@ -109,8 +109,8 @@ class ItemReader:
         asked = self._asked(where, as_of_ns, ids, splits, metadata)
         if asked is None or limit < 1:
             return []
-        figures = self.figures.trace_figures(scope_of(dataset), asked, _until(as_of_ns), key=ITEM_ID_KEY, limit=limit)
-        return [each.value for each in figures if each.value is not None]
+        found = self.figures.trace_values(scope_of(dataset), asked, _until(as_of_ns), key=ITEM_ID_KEY, limit=limit)
+        return [each for each in found if each is not None]
 
     def find(self, org_id: int, item_id: str, *, as_of_ns: int | None = None) -> tuple[Dataset, Item] | None:
         """An item of any dataset of the organisation, as it is now or was at a time; None: there is none."""

@@ -19,6 +19,7 @@ from clearspan.store.annotations import ScoreRow
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
 Said: TypeAlias = tuple[str | None, bytes | None]
 """What an annotation says in words: its label, and its value where that is a JSON array."""
 NOTHING_SAID: Said = (None, None)
@@ -35,22 +36,22 @@ class ScoreColumn(NamedTuple):
     said_nos: Ints | None = None  # shape (n,): which of them; None unless asked for
 
 
-class TraceFigure(NamedTuple):
-    """What comparing takes of one trace."""
+class TraceFigures(NamedTuple):
+    """What comparing takes of n traces, a column each: 0.25 KB a trace."""
 
-    start_ns: int
-    trace_pk: int
-    trace_id: str
-    value: str | None  # of the metadata key that was asked for, as lists show it
-    duration_ns: int
-    error_count: int
-    unpriced_count: int
-    cost_pico: int | None
-    root_status: str | None  # None: its root has not come
+    trace_pks: Ints  # shape (n,), as each of the other arrays
+    trace_ids: list[str]
+    values: list[str | None]  # of the metadata key that was asked for, as lists show it
+    duration_ns: Ints
+    error_counts: Ints
+    unpriced_counts: Ints
+    cost_pico: Ints  # 0 where it is unknown
+    has_cost: Bools
+    pending: Bools  # whether the root has come and has not ended
 
 
 class FigureReader(Protocol):
-    """Reads figures. `where` of the first three is a filter of traces, of the last an expression about a span."""
+    """Reads figures. `where` of all but the last is a filter of traces, of the last an expression about a span."""
 
     def score_columns(
         self, scope: Scope, where: Expr | None, window: Window, *, name: str | None = None, in_words: bool = False
@@ -64,14 +65,18 @@ class FigureReader(Protocol):
         """
         ...
 
-    def trace_figures(
-        self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int
-    ) -> list[TraceFigure]:
+    def trace_figures(self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int) -> TraceFigures:
         """The first `limit` traces that match, by (start, trace_pk).
 
         Args:
             key: of the metadata whose value is told; of several values the last.
         """
+        ...
+
+    def trace_values(
+        self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int
+    ) -> list[str | None]:
+        """The `values` of those figures alone."""
         ...
 
     def first_tokens(self, scope: Scope, where: Expr | None, window: Window) -> tuple[int, float]:
@@ -111,6 +116,15 @@ def words_said(label: str | None, value: bytes | None) -> Said:
 
 
 def last_of_key(metadata: str | None, key: str) -> str | None:
-    """The value of a key in a JSON array of pairs; of several the last."""
-    found: str | None = None if metadata is None else dict(orjson.loads(metadata)).get(key)
+    """The value of a key in a JSON array of pairs of texts; of several the last. Cost: 0.3 µs, or 1 µs to parse it."""
+    if metadata is None:
+        return None
+    if key.isidentifier():
+        # In a text every quote is escaped, and after the last of one comes no letter: where this is, a pair begins.
+        begin = f'["{key}","'
+        at = metadata.rfind(begin) + len(begin)
+        value = metadata[at : metadata.find('"', at)]
+        if at >= len(begin) and "\\" not in value:
+            return value
+    found: str | None = dict(orjson.loads(metadata)).get(key)
     return found

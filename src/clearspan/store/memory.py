@@ -24,7 +24,7 @@ from clearspan.store.annotations import (
     AnnotationRow,
     AnnotationWrite,
 )
-from clearspan.store.figures import ScoreColumn, TraceFigure, columns_of
+from clearspan.store.figures import ScoreColumn, TraceFigures, columns_of
 from clearspan.store.memory_annotations import newest_scores
 from clearspan.store.memory_attachments import AttachmentMemory, Waiting, with_attachments
 from clearspan.store.memory_sessions import SessionMemory
@@ -224,11 +224,14 @@ class MemoryStore(SessionMemory, AttachmentMemory, TransferringMemory):
             rows = newest_scores(self._annotations.by_traces(list(roots)), roots, name)
         return columns_of(rows, in_words=in_words)
 
-    def trace_figures(
-        self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int
-    ) -> list[TraceFigure]:
+    def trace_figures(self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int) -> TraceFigures:
         with self._lock:
             return memory_figures.trace_figures(self._matching(scope, where, window), key, limit)
+
+    def trace_values(
+        self, scope: Scope, where: Expr | None, window: Window, *, key: str, limit: int
+    ) -> list[str | None]:
+        return self.trace_figures(scope, where, window, key=key, limit=limit).values
 
     def first_tokens(self, scope: Scope, where: Expr | None, window: Window) -> tuple[int, float]:
         with self._lock:

@@ -6,33 +6,31 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from clearspan.model.annotation import Annotation
 from clearspan.model.trace import Scope, Window
 from clearspan.query.ast import Expr
-from clearspan.store.figures import TraceFigure
+from clearspan.store.figures import TraceFigures
 from clearspan.store.memory_spans import matching_spans
 from clearspan.store.memory_trace import Trace
 
 
-def trace_figures(traces: Iterable[Trace], key: str, limit: int) -> list[TraceFigure]:
+def trace_figures(traces: Iterable[Trace], key: str, limit: int) -> TraceFigures:
     """See FigureReader.trace_figures, of the traces that match."""
-    found = sorted(traces, key=lambda each: (each.summary.start_ns, each.trace_pk))
-    return [_figure(each, key) for each in found[:limit]]
-
-
-def _figure(trace: Trace, key: str) -> TraceFigure:
-    summary = trace.summary
-    root = trace.spans.get(summary.root_span_id or "")
-    return TraceFigure(
-        summary.start_ns,
-        trace.trace_pk,
-        trace.trace_id,
-        dict(summary.metadata).get(key),
-        summary.duration_ns,
-        summary.error_count,
-        summary.unpriced_count,
-        summary.cost_pico,
-        None if root is None else root[0].status,
+    found = sorted(traces, key=lambda each: (each.summary.start_ns, each.trace_pk))[:limit]
+    summaries = [each.summary for each in found]
+    roots = [each.spans.get(each.summary.root_span_id or "") for each in found]
+    return TraceFigures(
+        np.array([each.trace_pk for each in found], np.int64),
+        [each.trace_id for each in found],
+        [dict(each.metadata).get(key) for each in summaries],
+        np.array([each.duration_ns for each in summaries], np.int64),
+        np.array([each.error_count for each in summaries], np.int64),
+        np.array([each.unpriced_count for each in summaries], np.int64),
+        np.array([each.cost_pico or 0 for each in summaries], np.int64),
+        np.array([each.cost_pico is not None for each in summaries], np.bool_),
+        np.array([root is not None and root[0].status == "pending" for root in roots], np.bool_),
     )
 
 

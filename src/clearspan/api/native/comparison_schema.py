@@ -5,7 +5,8 @@ from __future__ import annotations
 from clearspan.api.native.schema import PAGE, Json, answers, query_parameter
 from clearspan.api.native.shapes import COUNT, FLAG, MAYBE_TEXT, MAYBE_TIME, TEXT, closed, list_of, map_of, told
 from clearspan.catalog.experiments import ExperimentStatus
-from clearspan.experiments.comparison import Direction, Kind, Verdict
+from clearspan.experiments.comparison import Direction, Verdict
+from clearspan.experiments.comparison_sides import Kind
 
 _NUMBER: Json = {"type": "number"}
 _MAYBE_NUMBER: Json = {"type": ["number", "null"]}

@@ -13,12 +13,11 @@ from clearspan.experiments.comparison import (
     Comparison,
     Difference,
     ItemComparison,
-    ItemSide,
-    Kind,
     MeasureComparison,
     SideSummary,
     Verdict,
 )
+from clearspan.experiments.comparison_sides import ItemSide, Kind, What
 from clearspan.experiments.definitions import uuid_text
 
 
@@ -150,7 +149,7 @@ def _differences(baseline: ItemSide | None, side: ItemSide) -> Json:
     return _values({what: side.values[what] - baseline.values[what] for what in both})
 
 
-def _values(values: Mapping[tuple[Kind, str], float]) -> Json:
+def _values(values: Mapping[What, float]) -> Json:
     scores = {name: _number(value) for (kind, name), value in sorted(values.items()) if kind is Kind.SCORE}
     alone = {kind.value: _number(value) for (kind, _), value in values.items() if kind is not Kind.SCORE}
     return {"scores": scores, "cost": alone.get("cost"), "latency": alone.get("latency")}

@@ -92,7 +92,7 @@ def _compared(services: Services, principal: Principal, asked: _Asked) -> Json:
     sides, room = [], RESULTS_MAX
     for scope in scopes:
         sides.append(read_side(cast(StoreReader, services.reader), scope, room=room))
-        room -= len(sides[-1].outcomes) + sides[-1].without_key
+        room -= len(sides[-1].keys) + sides[-1].without_key
     evaluators = [_score_name(services, principal, each) for each in asked.evaluators]
     compared = compare(
         sides,
@@ -100,8 +100,8 @@ def _compared(services: Services, principal: Principal, asked: _Asked) -> Json:
         evaluators=evaluators or None,
         items=_items(services, principal, experiments),
     )
-    wanted = [each for each in compared.items if asked.verdict in (None, each.verdict)]
-    page = wanted[asked.offset : asked.offset + asked.limit]
+    wanted = compared.items.places(asked.verdict)
+    page = [compared.items[at] for at in wanted[asked.offset : asked.offset + asked.limit]]
     more = asked.offset + asked.limit < len(wanted)
     texts = _texts(results, scopes, page) if asked.preview_length else {}
     told = Compared(experiments, compared, page, texts, asked.preview_length)
