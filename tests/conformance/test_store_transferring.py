@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from typing import Any
@@ -18,11 +19,13 @@ from clearspan.query.operators import Operator
 from clearspan.query.page import NEWEST_FIRST, OffsetPage
 from clearspan.store.annotations import AnnotationQuery, AnnotationRow, AnnotationWrite
 from clearspan.store.port import HoldRow, WriteOutcome
+from clearspan.store.transfer import OpenTransfer, TransferOrder
 from clearspan.testing.build import T0_NS, make_annotation, make_batch, make_span, with_metadata
 from clearspan.testing.stores import Stores, visible
 
 A, B, C = 1, 2, 3
 EVERYWHERE = Scope((A, B, C))
+NUMBERS = itertools.count()
 IDS = tuple(f"{n:032x}" for n in range(1, 7))
 
 
@@ -40,7 +43,8 @@ def say(stores: Stores, said: list[Annotation], project_id: int) -> None:
 
 
 def move(stores: Stores, trace_ids: list[str], to: int, *, scope: Scope = EVERYWHERE) -> int:
-    return stores.transfers.transfer(scope, trace_ids, to, moved_ns=T0_NS)
+    order = TransferOrder(f"mov_{next(NUMBERS)}", 1, "key_1")
+    return stores.transfers.transfer(scope, trace_ids, to, moved_ns=T0_NS, order=order)
 
 
 def where(stores: Stores) -> set[tuple[str, int]]:
@@ -338,3 +342,19 @@ def test_a_trace_that_lost_a_span_moves_is_deleted_and_comes_back_without_it(sto
     assert stores.writer.write([batch(IDS[0], number=1, session="s1")], received_ns=T0_NS)[0].stored == 1
     move(stores, [IDS[0]], B)
     assert where(stores) == {(IDS[0], B)}
+
+
+def test_what_moved_is_noted_until_it_is_closed(stores: Stores) -> None:
+    stores.writer.write([batch(each) for each in IDS[:3]], received_ns=T0_NS)
+    store, orders = stores.transfers, [TransferOrder(f"mov_{word}", 7, "key_9") for word in "zyxw"]
+    assert store.open_transfers() == []
+    store.transfer(EVERYWHERE, [IDS[1], IDS[0], IDS[1]], B, moved_ns=T0_NS, order=orders[0])
+    store.transfer(EVERYWHERE, [IDS[0]], C, moved_ns=T0_NS, order=orders[1])
+    assert store.transfer(EVERYWHERE, [IDS[0]], C, moved_ns=T0_NS, order=orders[2]) == 1, "it is there"
+    with pytest.raises(NotFound):
+        store.transfer(EVERYWHERE, [IDS[2], "none"], C, moved_ns=T0_NS, order=orders[3])
+    first, second = OpenTransfer(*orders[0], A, B, IDS[:2]), OpenTransfer(*orders[1], B, C, IDS[:1])
+    assert store.open_transfers() == [first, second]
+    for _ in range(2):
+        store.close_transfer("mov_z")
+    assert store.open_transfers() == [second]

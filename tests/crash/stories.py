@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 
+from clearspan.files.vfs import open_reader
 from clearspan.model.runs import run_id_of
 
 from .live import Live
@@ -284,6 +285,60 @@ class Detached(Redacted):
         self.world.deletions += 1
 
 
+class Moved(Story):
+    """Traces with public links go to another project; the links stay open and end with their traces."""
+
+    traces, spans = 3, 2
+
+    def steps(self) -> list[Any]:
+        return [self.share, self.move]
+
+    def share(self, client: httpx.Client) -> None:
+        """Once: no point of a transfer lies in it."""
+        self.project = f"to-{self.rng.randrange(10**12)}"
+        self.token = str(UUID(int=self.rng.getrandbits(128), version=4))
+        assert client.post("/v1/projects", json={"name": self.project}).is_success
+        trace_id = self.group.trace_ids[0]
+        assert client.patch(f"/api/traces/{trace_id}/", json={"is_public": True}).is_success
+        run = UUID(run_id_of(trace_id, f"{trace_id[:8]}-0", True))
+        assert client.put(f"/runs/{run}/share", json={"run_id": str(run), "share_token": self.token}).is_success
+        [(organisation,)] = self.catalog("SELECT public_id FROM organisation LIMIT 1")
+        self.links = (f"/api/{organisation}/traces/{trace_id}/", f"/public/{self.token}/run")
+
+    def move(self, client: httpx.Client) -> None:
+        asked = {"trace_identifiers": self.group.trace_ids, "destination_project_identifier": self.project}
+        answer = client.post("/v1/traces/transfer", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["transferred_trace_count"] == self.traces
+
+    def catalog(self, sql: str, *values: str) -> list[Any]:
+        conn = open_reader(self.world.data / "catalog.db")
+        try:
+            return list(conn.execute(sql, values))
+        finally:
+            conn.close()
+
+    def open_links(self, live: Live) -> list[int]:
+        return [httpx.get(live.url + each, timeout=20).status_code for each in self.links]
+
+    def check(self, live: Live) -> None:
+        assert self.open_links(live) == [200, 200]
+        with live.client() as client:
+            shown = client.get(f"/v1/projects/{self.project}/traces").json()["data"]
+            assert len(shown) == self.traces
+            self.delete(client)
+        told = self.catalog(
+            "SELECT body ->> 'traces', body ->> 'links' FROM ledger_entry "
+            "JOIN project ON id = body ->> 'to_project_id' WHERE kind = 'transfer' AND project.name = ?",
+            self.project,
+        )
+        assert told == [(self.traces, 2)], "one entry, however often it was asked for"
+        assert ended(live, self.deletion_id)["state"] == "verified"
+        assert self.open_links(live) == [404, 404]
+        self.world.took(self.group)
+        check_receipt(live, self.deletion_id, self.traces)
+
+
 STORIES: dict[str, type[Story]] = {
     "deletion.before_cancel": Cancelled,
     "deletion.after_cancel": Cancelled,
@@ -302,6 +357,8 @@ STORIES: dict[str, type[Story]] = {
     "deletion.after_placeholders": Redacted,
     "deletion.after_detach": Detached,
     "store.after_cut": Spans,
+    "transfer.after_move": Moved,
+    "transfer.after_record": Moved,
     "store.after_stage_lines": Large,
     "store.before_activate": Large,
 }

@@ -428,6 +428,7 @@ ELSEWHERE = {  # of children, cancels, holds and lifts: in test_deletion_childre
     "deletion.before_child", "deletion.after_child", "deletion.before_hide_child", "deletion.after_hide_child",
     "deletion.before_cancel", "deletion.after_cancel", "deletion.after_cancelled_recorded", "deletion.before_lift",
     "deletion.after_failed_recorded", "deletion.after_blocked_recorded",
+    "transfer.after_move", "transfer.after_record",  # test_transfers.py
     "hold.before_add", "hold.after_add", "hold.before_release", "hold.after_release",
 }  # fmt: skip
 

@@ -191,7 +191,7 @@ def test_every_kind_of_act_has_its_own_operation(wire: Wire) -> None:
     wire.post(f"/v1/deletions/{deletion['id']}/cancel", {"reason": "no"})
     assert wire.send("DELETE", f"/sessions/{session(wire, 'q')}").status_code == 200
     found = operations(wire)
-    assert set(found) == set(OPERATIONS) - {"deletion_failed", "lift_tombstone"}
+    assert set(found) == set(OPERATIONS) - {"deletion_failed", "lift_tombstone", "transfer_traces"}
     assert found[3] == "delete_tracer_session"
     assert found.count("delete_runs") == 2
     by_name = {each["api"]["operation"]: each for each in page(wire, "&limit=100")["items"]}

@@ -71,6 +71,10 @@ def test_public_links_stay_open_and_end_with_the_trace(two: Wire) -> None:
     assert [two.get(link, key=None).status_code for link in links] == [200, 200]
     assert transfer(two, "b", trace_id(1))[0] == 200
     assert [two.get(link, key=None).status_code for link in links] == [200, 200]
+    since = "start_time=2020-01-01T00:00:00Z&operations=transfer_traces"
+    [event] = two.get(f"/api/v1/audit-logs?{since}").json()["items"]
+    uuids = [next(each.uuid for each in two.catalog.projects(1) if each.name == name) for name in "ab"]
+    assert [each["uid"].replace("-", "") for each in event["resources"]][1:] == uuids
     assert two.send("DELETE", f"/v1/traces/{trace_id(1)}").status_code == 204
     assert [two.get(link, key=None).status_code for link in links] == [404, 404]
     with pytest.raises(AssertionError, match="their trace was deleted"):

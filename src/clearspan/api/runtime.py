@@ -19,6 +19,7 @@ from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
 from clearspan.deletion.records import CatalogRecords
+from clearspan.deletion.transfers import Transfers
 from clearspan.experiments.item_runs import Parts
 from clearspan.experiments.items import Items
 from clearspan.experiments.llm import LlmClient
@@ -120,6 +121,7 @@ def assemble(
     _watch(metrics, gateway, annotations, DeletionReport(catalog, records, deleter, clock).read)
     _add_chores(deleter, annotating, catalog, clock, settings.annotation_wait_days)
     holds = Holds(deletions, records, deleter, clock, ids, active_max=settings.holds_active_max)
+    moving = _make_transfers(Transfers(transfers, catalog, clock, ids), deleter)
     removal = ProjectRemoval(catalog, deleter, reader, annotating, clock)
     limits, store = ingest_limits(settings), cast(StoreReader, reader)
     items = _make_items(settings, reader, gateway, catalog, clock, ids, prices, reads, deleter)
@@ -134,6 +136,7 @@ def assemble(
     with ExitStack() as stack:
         for part in (status, reads, runs, gateway, deleter, deletes):
             stack.callback(part.close)
+        moving.finish()
         holds.reconcile()
         deleter.resume()
         deleter.start()
@@ -143,7 +146,7 @@ def assemble(
             reader=reader,
             annotations=annotations,
             annotating=annotating,
-            transfers=transfers,
+            transfers=moving,
             gateway=gateway,
             deleter=deleter,
             holds=holds,
@@ -187,6 +190,12 @@ def _make_items(
         limits=ingest_limits(settings),
         attachment_bytes_max=settings.attachment_bytes_max,
     )
+
+
+def _make_transfers(transfers: Transfers, deleter: Deleter) -> Transfers:
+    deleter.settle_links_with(transfers.finish)
+    deleter.add_chore(transfers.finish)
+    return transfers
 
 
 def _make_runner(parts: Parts, settings: Settings, metrics: Metrics) -> Runner:

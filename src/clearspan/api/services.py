@@ -14,6 +14,7 @@ from clearspan.catalog import Catalog
 from clearspan.deletion.execute import Deleter
 from clearspan.deletion.holds import Holds
 from clearspan.deletion.projects import ProjectRemoval
+from clearspan.deletion.transfers import Transfers
 from clearspan.experiments.items import Items
 from clearspan.experiments.runner import Runner
 from clearspan.ingest.pricing import PriceBook
@@ -21,7 +22,6 @@ from clearspan.model.clock import Clock, IdSource
 from clearspan.settings import Settings
 from clearspan.store.annotations import AnnotationReader, AnnotationWriter
 from clearspan.store.port import TraceReader
-from clearspan.store.transfer import TransferStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Services:
     reader: TraceReader
     annotations: AnnotationReader
     annotating: AnnotationWriter
-    transfers: TransferStore
+    transfers: Transfers
     gateway: IngestGateway
     deleter: Deleter
     holds: Holds

@@ -15,7 +15,7 @@ from clearspan.catalog.datasets import Datasets
 from clearspan.catalog.evaluators import Evaluators
 from clearspan.catalog.experiments import Experiments
 from clearspan.catalog.jobs import Job
-from clearspan.catalog.ledger import LedgerEntry
+from clearspan.catalog.ledger import TRANSFER_KIND, LedgerEntry
 from clearspan.catalog.principal import ALL_SCOPES, KeyPolicy, KeyScope, Principal
 from clearspan.catalog.project_catalog import ProjectCatalog
 from clearspan.catalog.projects import WriteCache
@@ -26,6 +26,7 @@ from clearspan.catalog.tenants import Instance, Organisation
 from clearspan.catalog.users import Users
 from clearspan.model.clock import Clock, IdSource, SystemClock, SystemIds
 from clearspan.model.errors import Conflict
+from clearspan.store.transfer import OpenTransfer
 
 OWNER_KEY_FILE = "owner-key"
 
@@ -276,14 +277,26 @@ class Catalog(ProjectCatalog):
         with self._database.write() as db:
             return shares.drop_shares(db, self._instance.secret, traces)
 
-    def move_shares(self, org_id: int, from_ids: Sequence[int], trace_ids: Sequence[str], to_project_id: int) -> None:
-        """Keep the public links of traces open that moved to another project. Safe to repeat."""
+    def record_transfer(self, transfer: OpenTransfer, manifest_root: str) -> None:
+        """Move the public links of traces that were moved to another project, and write down in the ledger that they
+        were: one transaction, safe to repeat.
+
+        Args:
+            manifest_root: commits to which traces they are, hex.
+        """
+        moved = (transfer.from_project_id, transfer.trace_ids, transfer.to_project_id)
         with self._database.write() as db:
-            shares.move_shares(db, self._instance.secret, from_ids, trace_ids, to_project_id)
-        for number in from_ids:
-            for trace_id, token, _ in self._run_shares.links_of(number, trace_ids):
-                if number != to_project_id and self._run_shares.remove(number, trace_id):
-                    self._run_shares.create(org_id, to_project_id, trace_id, token)
+            links = shares.move_shares(db, self._instance.secret, *moved) + self._run_shares.move(db, *moved)
+            body = {
+                "by": transfer.by,
+                "from_project_id": transfer.from_project_id,
+                "to_project_id": transfer.to_project_id,
+                "traces": len(transfer.trace_ids),
+                "links": links,
+                "manifest_root": manifest_root,
+            }
+            now_ns = self._clock.now_ns()
+            ledger.append(db, now_ns, TRANSFER_KIND, transfer.transfer_id, body, org_id=transfer.org_id)
 
     def count_shares(self, traces: Sequence[tuple[int, str]]) -> int:
         """How many of (project_id, trace_id) pairs are shared."""

@@ -20,6 +20,8 @@ from clearspan.proof.merkle import leaf_hash
 
 NO_HASH = bytes(32)
 """`prev_hash` of the first entry."""
+TRANSFER_KIND = "transfer"
+"""Of the entry that says that traces were moved to another project."""
 
 
 class LedgerEntry(NamedTuple):

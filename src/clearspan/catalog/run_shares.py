@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from clearspan.catalog.database import Database
@@ -137,6 +137,23 @@ class RunShares:
                     token = self._open(self._hash(b"trace", f"{project_id}/{trace_id}"), row.sealed_token)
                     found.append((trace_id, token, row.created_at_ns))
         return found
+
+    def move(self, db: Connection, from_project_id: int, trace_ids: Sequence[str], to_project_id: int) -> int:
+        """Let the links of traces that moved name their new project, in the caller's transaction; how many there were.
+        Safe to repeat."""
+        keys = {share_key(self._secret, trace_id): trace_id for trace_id in trace_ids}
+        moved = 0
+        for chunk in _chunks(list(keys)):
+            here = (run_share.c.project_id == from_project_id) & run_share.c.trace_key.in_(chunk)
+            for row in db.execute(select(run_share.c.trace_key, run_share.c.sealed_token).where(here)).all():
+                trace_id = keys[row.trace_key]
+                token = self._open(self._hash(b"trace", f"{from_project_id}/{trace_id}"), row.sealed_token)
+                drop(db, self._secret, [(to_project_id, trace_id)])  # of a trace that is there no more
+                sealed = self._seal(self._hash(b"trace", f"{to_project_id}/{trace_id}"), token)
+                one = (run_share.c.project_id == from_project_id) & (run_share.c.trace_key == row.trace_key)
+                db.execute(update(run_share).where(one).values(project_id=to_project_id, sealed_token=sealed))
+                moved += 1
+        return moved
 
     def _token_of(self, db: Connection, project_id: int, trace_id: str) -> str | None:
         sealed = db.execute(

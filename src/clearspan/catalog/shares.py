@@ -83,12 +83,16 @@ def drop_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]
 
 
 def move_shares(
-    db: Connection, secret: bytes, from_ids: Sequence[int], trace_ids: Sequence[str], to_project_id: int
-) -> None:
-    """Let the shares of traces that moved name their new project. Safe to repeat."""
-    others = [number for number in from_ids if number != to_project_id]
-    for which in _chunks(secret, [(number, trace_id) for number in others for trace_id in trace_ids]):
-        db.execute(update(share).where(which).values(project_id=to_project_id))
+    db: Connection, secret: bytes, from_project_id: int, trace_ids: Sequence[str], to_project_id: int
+) -> int:
+    """Let the shares of traces that moved name their new project; how many there were. Safe to repeat."""
+    there = _chunks(secret, [(to_project_id, trace_id) for trace_id in trace_ids])
+    moved = 0
+    for here, stale in zip(_chunks(secret, [(from_project_id, each) for each in trace_ids]), there, strict=True):
+        keys = select(share.c.trace_key).where(here).scalar_subquery()
+        db.execute(delete(share).where(stale, share.c.trace_key.in_(keys)))  # of a trace that is there no more
+        moved += db.execute(update(share).where(here).values(project_id=to_project_id)).rowcount
+    return moved
 
 
 def count_shares(db: Connection, secret: bytes, traces: Sequence[tuple[int, str]]) -> int:

@@ -432,6 +432,10 @@ class Deleter:
         """Who writes empty items in place of redacted ones; without it a deletion that owes some is blocked."""
         self._steps.redactor = redactor
 
+    def settle_links_with(self, settle: Callable[[], None]) -> None:
+        """What makes public links name the projects that their traces are in; called before links are removed."""
+        self._steps.settle_links = settle
+
     def _keep_house(self) -> None:
         """Erase expired previews, do the chores, say once of each overdue deletion that it is. Each by itself."""
         for chore in (self._sweep_previews, *self._chores, self._alarm):

@@ -77,6 +77,7 @@ class Steps:
         self._is_ingest_waiting = is_ingest_waiting
         self.redactor: Redactor | None = None
         self.follow_ups: FollowUps | None = None
+        self.settle_links: Callable[[], None] = lambda: None
         self._steps: dict[DeletionState, Callable[[Task], DeletionJob]] = {
             _S.PLANNED: self._confirm,
             _S.HIDDEN: self._purge,
@@ -139,6 +140,7 @@ class Steps:
         if not progress.settled:
             # Not before: until it is purged, a hold or a cancel may still keep a trace, and its public link with it.
             fault("deletion.before_shares")
+            self.settle_links()
             self._catalog.drop_shares(job, with_shares(self._store, self._store.manifest(job.deletion_id)))
             found = recount(self._store, self._catalog, job)
             if not found.is_clean:

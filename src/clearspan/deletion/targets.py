@@ -67,6 +67,8 @@ EXEMPT: Final = {
     "tombstone": "keyed hashes that no one can turn back into an id without the Catalog's secret",
     "moved": "keyed hashes of traces under a project they left, as tombstones are, and where they went",
     "moved_from": "keyed hashes of traces that moved, and the projects they were in before",
+    "open_transfer": "ids of traces that have just moved to another project; a row is erased once their public links "
+    "have followed, at the latest before a deletion of one removes links",
     "purge_batch": "rows removed per target",
     "attachment_waiting": "files whose runs have not come, so nobody knows the trace: stored with the run, dropped "
     "if it is refused, removed after a day, or with their project",

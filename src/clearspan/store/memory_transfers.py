@@ -11,6 +11,7 @@ from clearspan.store.memory_deleting import DeletingMemory
 from clearspan.store.memory_trace import Trace
 from clearspan.store.span_deletion import parse_name, render_name
 from clearspan.store.tombstone import tombstone_key
+from clearspan.store.transfer import OpenTransfer, TransferOrder
 
 
 class TransferringMemory(DeletingMemory):
@@ -20,9 +21,12 @@ class TransferringMemory(DeletingMemory):
         super().__init__(tombstone_secret)
         self._moved: dict[tuple[int, str], int] = {}  # (old project, trace_id) → new project
         self._moved_from: dict[tuple[int, str], set[int]] = {}  # (project, trace_id) → those it was in before
+        self._open: dict[str, OpenTransfer] = {}
         self._annotations.home_of, self._annotations.homes_of = self.home_of, self.homes_of
 
-    def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
+    def transfer(
+        self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int, order: TransferOrder
+    ) -> int:
         with self._lock:
             found = [each for each in self._matching(scope, None, Window()) if each.trace_id in trace_ids]
             if {each.trace_id for each in found} != set(trace_ids):
@@ -34,7 +38,18 @@ class TransferringMemory(DeletingMemory):
                 self._check_move(trace, to_project_id)
             for trace in moving:
                 self._move(trace, to_project_id, moved_ns)
+            if moving:
+                moved = tuple(sorted(each.trace_id for each in moving))
+                self._open[order.transfer_id] = OpenTransfer(*order, moving[0].project_id, to_project_id, moved)
             return len(found)
+
+    def open_transfers(self) -> list[OpenTransfer]:
+        with self._lock:
+            return list(self._open.values())
+
+    def close_transfer(self, transfer_id: str) -> None:
+        with self._lock:
+            self._open.pop(transfer_id, None)
 
     def home_of(self, project_id: int, trace_id: str) -> int:
         """The project that data of a trace belongs to which was sent to `project_id`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from clearspan.model.trace import Scope
 
@@ -11,13 +11,35 @@ TRANSFER_MAX: Final = 1_000
 """Traces that one call moves at most: it is one transaction of the writer."""
 
 
+class TransferOrder(NamedTuple):
+    """Who asked for a transfer, under an id that was never used."""
+
+    transfer_id: str
+    org_id: int
+    by: str  # public id of the API key
+
+
+class OpenTransfer(NamedTuple):
+    """A transfer that took place, and of which not everybody knows who must."""
+
+    transfer_id: str
+    org_id: int
+    by: str
+    from_project_id: int
+    to_project_id: int
+    trace_ids: tuple[str, ...]  # sorted: those that moved
+
+
 class TransferStore(Protocol):
     """Moves traces. What is sent to the old project and comes late goes to the new one, without end: spans, logs, files
     and annotations, those that waited in the old project included."""
 
-    def transfer(self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int) -> int:
+    def transfer(
+        self, scope: Scope, trace_ids: Sequence[str], to_project_id: int, *, moved_ns: int, order: TransferOrder
+    ) -> int:
         """Move traces with all that belongs to them, annotations included, in one durable transaction: all or none.
 
+        The same transaction notes what moved, if anything did, until `close_transfer`.
         What was said of a session goes with the last trace of the old project that is part of it.
         Args:
             scope: where they are looked for.
@@ -32,4 +54,12 @@ class TransferStore(Protocol):
                 or one that waits for a hold's release lists something of it; `taken`: the new project has a trace of
                 one of these ids, has deleted it or a span that it has, or has let it move on to a third project.
         """
+        ...
+
+    def open_transfers(self) -> list[OpenTransfer]:
+        """What was noted and not closed, in the order in which it took place."""
+        ...
+
+    def close_transfer(self, transfer_id: str) -> None:
+        """Erase a note, durably; safe to repeat."""
         ...

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from clearspan import __version__
 from clearspan.api.langsmith.inputs import Json, render_time, uuid_text
-from clearspan.catalog.ledger import LedgerEntry
+from clearspan.catalog.ledger import TRANSFER_KIND, LedgerEntry
 from clearspan.deletion.acts import LIFTED
 from clearspan.deletion.holds import CREATED, RELEASED
 from clearspan.deletion.projects import is_removal
@@ -64,6 +64,7 @@ _KINDS: Final[Mapping[str, _Meaning]] = {
     CREATED: _Meaning("create_hold", _Activity.CREATE),
     RELEASED: _Meaning("release_hold", _Activity.UPDATE),
     LIFTED: _Meaning("lift_tombstone", _Activity.UPDATE),
+    TRANSFER_KIND: _Meaning("transfer_traces", _Activity.UPDATE),
 }
 OPERATIONS: Final = (
     DELETE_RUNS,
@@ -145,9 +146,11 @@ def _actor(entry: LedgerEntry, asked: Mapping[str, Any]) -> str | None:
 
 
 def _resources(entry: LedgerEntry, facts: Facts) -> list[str]:
-    """What it was done to: the deletion or hold, then the projects by UUID."""
+    """What it was done to: the deletion, hold or transfer, then the projects by UUID."""
     found = [] if entry.deletion_id is None else [entry.deletion_id]
     numbers = facts.asked.get("project_ids", ())
+    if entry.kind == TRANSFER_KIND:
+        numbers = (entry.body["from_project_id"], entry.body["to_project_id"])
     return found + [uuid_text(facts.projects[number]) for number in numbers if number in facts.projects]
 
 

@@ -78,15 +78,13 @@ def _read_identifiers(texts: list[str]) -> tuple[list[str], set[int]]:
 
 def _move(services: Services, principal: Principal, scope: Scope, trace_ids: list[str], to: Project) -> int:
     try:
-        count = services.transfers.transfer(scope, trace_ids, to.id, moved_ns=services.clock.now_ns())
+        return services.transfers.transfer(principal.org_id, scope, trace_ids, to.id, by=principal.key_id)
     except NotFound:
         raise Refused(404, _MISSING) from None
     except Conflict as error:
         if error.code == "several_projects":
             raise Refused(422, _SEVERAL) from None
         raise Refused(409, error.message) from None
-    services.catalog.move_shares(principal.org_id, scope.project_ids, trace_ids, to.id)
-    return count
 
 
 ROUTES: Final[tuple[RestRoute, ...]] = (phoenix("POST", "/traces/transfer", phoenix_transfer_traces),)

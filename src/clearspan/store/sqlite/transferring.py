@@ -22,6 +22,7 @@ from clearspan.store.sqlite.annotation_rows import retire_keys
 from clearspan.store.sqlite.deletion_rows import REFUSING, WAITING, add_counts, count_keys
 from clearspan.store.sqlite.rows import context_of
 from clearspan.store.tombstone import tombstone_key
+from clearspan.store.transfer import OpenTransfer, TransferOrder
 
 _HIDDEN_PARTS = (
     "SELECT EXISTS (SELECT 1 FROM annotation a JOIN hidden_annotation USING (annotation_no) WHERE a.trace_pk = ?1) "
@@ -38,6 +39,8 @@ _LISTED = {
 }
 """Whether a deletion that waits for a hold's release lists a trace, or a part of it."""
 
+_OPEN_COLUMNS = "transfer_id, org_id, asked_by, from_project_id, to_project_id, trace_ids"
+
 
 class _Row(NamedTuple):
     trace_pk: int
@@ -48,7 +51,13 @@ class _Row(NamedTuple):
 
 
 def transfer(
-    conn: apsw.Connection, secret: bytes, scope: Scope, trace_ids: Sequence[str], to_project_id: int, moved_ns: int
+    conn: apsw.Connection,
+    secret: bytes,
+    scope: Scope,
+    trace_ids: Sequence[str],
+    to_project_id: int,
+    moved_ns: int,
+    order: TransferOrder,
 ) -> tuple[set[int], int]:
     """See TransferStore.transfer.
 
@@ -71,7 +80,26 @@ def transfer(
     # What waited in the old project follows as well, words of a session that went with its last trace among it.
     homes = partial(moves.homes_of, conn, secret)
     annotating.attach(conn, [(pk, _span_ids(conn, pk)) for pk in pks], homes)
+    if moving:
+        [from_project_id] = {row.project_id for row in moving}
+        moved = orjson.dumps(sorted(row.trace_id for row in moving)).decode()
+        conn.execute(
+            f"INSERT INTO open_transfer ({_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
+            (*order, from_project_id, to_project_id, moved),
+        )
     return set(pks), len(rows)
+
+
+def open_transfers(conn: apsw.Connection) -> list[OpenTransfer]:
+    """See TransferStore.open_transfers."""
+    found = conn.execute(f"SELECT {_OPEN_COLUMNS} FROM open_transfer ORDER BY transfer_no")
+    return [OpenTransfer._make((*values, tuple(orjson.loads(ids)))) for *values, ids in found]
+
+
+def close_transfer(conn: apsw.Connection, transfer_id: str) -> bool:
+    """Whether there was one to close."""
+    conn.execute("DELETE FROM open_transfer WHERE transfer_id = ?", (transfer_id,))
+    return conn.changes() > 0
 
 
 def _find(conn: apsw.Connection, scope: Scope, trace_ids: Sequence[str]) -> list[_Row]:
