@@ -29,6 +29,7 @@ from clearspan.api.phoenix.routes import add_phoenix_routes
 from clearspan.api.rates import RateLimits
 from clearspan.api.respan.paging import base_url
 from clearspan.api.respan.routes import add_respan_routes
+from clearspan.api.route_index import RouteIndex
 from clearspan.api.services import Services
 from clearspan.api.system import add_system_routes
 from clearspan.model.errors import ClearspanError, NotAuthenticated
@@ -54,6 +55,7 @@ def create_app(services: Services, gate: Gate | None = None) -> ASGIApp:
     """
     app = build_routes(services)
     protect(app, gate or make_gate(services))
+    app.router.middleware_stack = RouteIndex(app.router)
     return Watch(HeadAsGet(UnreadBody(ServerVersion(app, app))), services.metrics)
 
 
