@@ -37,7 +37,7 @@ clients: setup-test # the environments of the client libraries, mostly waiting f
 test-long: setup-test ## the heavy variants as well; ends with the table of promises
 	$(BIN)/python tests/clients/venvs.py
 	@tools/node.sh >/dev/null
-	$(BIN)/python -m pytest -n $(WORKERS) --promises build/promises.json -m "long or not long" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --promises build/promises.json -m "long or not long" tests
 
 lint: setup-test ## ruff
 	$(BIN)/ruff check .

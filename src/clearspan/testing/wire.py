@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from starlette.testclient import TestClient
+import httpx
 
 from clearspan.api.app import create_app
 from clearspan.api.gateway import DirectWriter
@@ -19,6 +19,7 @@ from clearspan.ingest.pricing import PriceBook
 from clearspan.model.clock import datetime_from_ns
 from clearspan.settings import Settings
 from clearspan.store.memory import MemoryStore
+from clearspan.testing.app_client import app_client
 from clearspan.testing.clock import CountingIds, FixedClock
 from clearspan.testing.empty import lay_catalog
 from clearspan.testing.local_store import open_local_store
@@ -31,7 +32,7 @@ OWNER_KEY = "owner-key-of-the-tests"
 class Wire:
     """The app, its parts, and short ways to talk to it as the owner."""
 
-    client: TestClient
+    client: httpx.Client
     catalog: Catalog
     clock: FixedClock
     services: Services
@@ -123,5 +124,5 @@ def open_wire(stack: ExitStack, data: Path, store: str, **settings: Any) -> Wire
             ids=ids,
         )
     )
-    client = stack.enter_context(TestClient(create_app(services), base_url="http://clearspan.test"))
+    client = stack.enter_context(app_client(create_app(services), base_url="http://clearspan.test"))
     return Wire(client, catalog, clock, services, data)
