@@ -17,9 +17,14 @@ from msgspec import Raw
 
 from clearspan.catalog import Catalog
 from clearspan.catalog.datasets import Dataset
+from clearspan.experiments.item_documents import ITEM_ID_KEY
 from clearspan.experiments.items import Item, ItemChange, Items, NewAttachment, NewItem
 from clearspan.model.errors import Conflict
 from clearspan.model.span import TraceBatch
+from clearspan.model.trace import Window
+from clearspan.query.ast import Condition
+from clearspan.query.fields import METADATA
+from clearspan.query.operators import Operator
 from clearspan.store.memory import MemoryStore
 from clearspan.store.port import TraceWriter, WriteOutcome
 from clearspan.testing.clock import CountingIds, FixedClock
@@ -195,7 +200,25 @@ def test_pages_begin_anywhere_and_end(bench: Bench, items: int, offset: int, lim
     page = bench.items.list(dataset, offset=offset, limit=limit)
     assert [item.inputs for item in page.items] == list(range(items))[offset : offset + limit]
     assert page.total == items
+    part = bench.items.part(dataset, offset=offset, limit=limit)
+    assert (part.items, part.after is None) == (page.items, offset + limit >= items)
     assert len(bench.items.list_ids(dataset, limit=limit)) == min(items, limit)
+
+
+def test_pages_after_one_another_miss_nothing_when_items_go(bench: Bench) -> None:
+    dataset = bench.dataset()
+    ids = [each.id for each in bench.add(dataset, *[NewItem({"n": n}) for n in range(7)])]
+    first = bench.items.part(dataset, limit=3)
+    assert [each.id for each in first.items] == ids[:3]
+    scope, gone = bench.items.scope_of(dataset), Condition(METADATA, Operator.IN, tuple(ids[:2]), ITEM_ID_KEY)
+    planned = bench.stores.deletions.plan(scope, gone, Window(), received_before_ns=2**62, limit=10)
+    bench.stores.deletions.hide("del_1", scope, gone, Window(), planned, b"{}")
+    second = bench.items.part(dataset, after=first.after, limit=3)
+    assert [each.id for each in second.items] == ids[3:6]
+    last = bench.items.part(dataset, after=second.after, limit=3)
+    assert ([each.id for each in last.items], last.after) == (ids[6:], None)
+    assert [each.id for each in bench.items.part(dataset, offset=2, limit=2).items] == ids[4:6]
+    assert bench.items.part(dataset, ids=[], limit=1) == ([], None)
 
 
 def test_many_metadata_values_do_not_hide_that_a_version_ended(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from clearspan.api.respan.datasets import taking
 from clearspan.catalog import KeyPolicy, KeyScope
 from clearspan.experiments.importing import Selected, items_from_traces
 from clearspan.experiments.items import ItemChange
@@ -207,7 +208,7 @@ def test_many_rows_at_once_are_taken_one_by_one(wire: Wire) -> None:
     assert (told["success_count"], [each["index"] for each in told["errors"]]) == (1, [0])
 
 
-def test_traces_become_rows_once(wire: Wire) -> None:
+def test_traces_become_rows_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     wire.ingest(
         wire.span("t1", input={"q": 1}, output="because", customer_identifier="ann", metadata={"plan": "pro"}),
         wire.span("t2", input="why", output={"a": 2}, customer_identifier="bob"),
@@ -238,6 +239,7 @@ def test_traces_become_rows_once(wire: Wire) -> None:
     assert (made["imported_count"], made["log_count"], made["initial_log_filters"]) == (1, 1, {})
     for wrong in ({}, hour(wire) | {"sampling_percentage": 0}, hour(wire) | {"filters": {"colour": {"value": 1}}}):
         assert wire.post(f"{dataset}logs/import/", wrong).status_code == 400
+    monkeypatch.setattr(taking, "_AT_ONCE", 2)
     copied = wire.post("/api/datasets/", {"source_dataset_id": dataset.split("/")[3]}).json()
     assert (copied["name"], copied["log_count"]) == ("d (copy)", 3)
 

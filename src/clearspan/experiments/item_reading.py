@@ -18,7 +18,7 @@ from clearspan.query.fields import START_TIME
 from clearspan.query.page import PAGE_SIZE_MAX, OffsetPage, SortKey
 from clearspan.store.figures import FigureReader
 from clearspan.store.port import TraceReader, TraceRow
-from clearspan.store.sessions import SessionReader, TraceOrder
+from clearspan.store.sessions import SessionReader, TraceOrder, TracePosition
 from clearspan.store.spans import SpanReader
 
 OLDEST_FIRST: Final = SortKey(START_TIME, descending=False)
@@ -39,10 +39,10 @@ class ItemPage(NamedTuple):
 
 
 class ItemPart(NamedTuple):
-    """Items of one page without a total, and whether there are more."""
+    """Items of one page without a total, and the position to go on from; None: there are no more."""
 
     items: ItemList
-    more: bool
+    after: TracePosition | None
 
 
 class ItemReader:
@@ -81,18 +81,37 @@ class ItemReader:
         rows, total = self._rows(scope_of(dataset), asked, _until(as_of_ns), offset, limit, sort)
         return ItemPage(self._read({dataset.project_id: dataset}, rows), total)
 
-    def part(self, dataset: Dataset, *, ids: Sequence[str] | None = None, offset: int, limit: int) -> ItemPart:
-        """A page of the current items, oldest first, that may begin anywhere. Arguments and errors as of `list`.
+    def part(
+        self,
+        dataset: Dataset,
+        *,
+        as_of_ns: int | None = None,
+        ids: Sequence[str] | None = None,
+        after: TracePosition | None = None,
+        offset: int = 0,
+        limit: int,
+    ) -> ItemPart:
+        """A page of items, oldest first, that begins anywhere, or after another one: such pages neither repeat nor miss
+        an item when others come or go between them. Arguments and errors as of `list`.
 
-        Cost: the index entries before it, 1 µs each; `list` counts those behind it as well.
+        Cost: `offset` index entries, 1 µs each; `list` counts all others as well.
+
+        Args:
+            offset: so many items after the position are left out.
         """
-        asked = self._asked(None, None, ids, None, None)
+        asked = self._asked(None, as_of_ns, ids, None, None)
         if asked is None:
-            return ItemPart([], more=False)
+            return ItemPart([], None)
         found = self.walks.walk_traces(
-            scope_of(dataset), asked, Window(), order=TraceOrder.START_ASC, skip=offset, limit=limit
+            scope_of(dataset),
+            asked,
+            _until(as_of_ns),
+            order=TraceOrder.START_ASC,
+            after=after,
+            skip=offset,
+            limit=limit,
         )
-        return ItemPart(self._read({dataset.project_id: dataset}, found.rows), found.after is not None)
+        return ItemPart(self._read({dataset.project_id: dataset}, found.rows), found.after)
 
     def list_ids(
         self,

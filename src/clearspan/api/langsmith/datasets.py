@@ -25,6 +25,7 @@ from clearspan.api.langsmith.replies import json_reply
 from clearspan.api.services import Services, services_of
 from clearspan.catalog import Principal, Project
 from clearspan.catalog.datasets import Dataset
+from clearspan.experiments.item_reading import ItemPart
 from clearspan.experiments.item_schemas import SchemaCheck
 from clearspan.model.errors import InvalidInput
 
@@ -153,14 +154,14 @@ def _figures(services: Services, principal: Principal) -> Callable[[Dataset], Da
 
 def _check_items(services: Services, dataset: Dataset, check: SchemaCheck) -> None:
     """Raise InvalidInput when an example there is does not fit. Cost: a read of all of them."""
-    offset = 0
-    while items := services.items.list(dataset, offset=offset, limit=100).items:
-        for item in items:
+    page: ItemPart | None = None
+    while page is None or page.after is not None:
+        page = services.items.part(dataset, after=None if page is None else page.after, limit=100)
+        for item in page.items:
             try:
                 check.check(item.inputs, item.outputs, f"example {item.id}")
             except InvalidInput as error:
                 raise InvalidInput(f"{error.message[:-1]}; the schema was not changed.", fields=error.fields) from None
-        offset += len(items)
 
 
 ROUTES: Final = (

@@ -169,7 +169,7 @@ def _load_page(services: Services, principal: Principal, dataset: Dataset, asked
         rows = loader.every(all_of(parts), Window(), SpanOrder.START_ASC, records=needs.content)
         for facts in loader.facts(rows, needs):
             runs[named[facts.row.trace.summary.trace_id]].append(facts)
-    return _Page([(item, runs[item.id]) for item in page.items], page.more)
+    return _Page([(item, runs[item.id]) for item in page.items], page.after is not None)
 
 
 def _traces_of(loader: Loader, example_ids: Sequence[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from clearspan.api.services import Services
 from clearspan.catalog import Principal
 from clearspan.catalog.datasets import Dataset
 from clearspan.experiments.importing import Imported, Selected, items_from_traces
+from clearspan.experiments.item_reading import ItemPart
 from clearspan.experiments.items import Item, NewAttachment, NewItem
 from clearspan.model.errors import InvalidInput
 from clearspan.model.trace import Window
@@ -105,15 +106,13 @@ def _told(found: Imported) -> Json:
 async def copy_items(services: Services, principal: Principal, source: Dataset, made: Dataset) -> None:
     """The present items of one dataset as new items of another, links to their traces included."""
     as_of_ns = services.clock.now_ns()
-    offset = 0
-    while True:
-        page = await services.reads.run(services.items.list, source, as_of_ns=as_of_ns, offset=offset, limit=_AT_ONCE)
-        if not page.items:
-            return
+    page: ItemPart | None = None
+    while page is None or page.after is not None:
+        after = None if page is None else page.after
+        page = await services.reads.run(services.items.part, source, as_of_ns=as_of_ns, after=after, limit=_AT_ONCE)
         new = [await services.reads.run(_copy, services, source, item) for item in page.items if not item.redacted]
         if new:
             await services.items.add(principal.key_id, made, new)
-        offset += len(page.items)
 
 
 def _copy(services: Services, source: Dataset, item: Item) -> NewItem:
