@@ -15,22 +15,15 @@ from clearspan.model.span import Attachment
 _NULL: Final = b"null"
 
 
-def is_repeat(
-    version: Version,
-    files: Sequence[Attachment],
-    old: Item,
-    read: Callable[[str], NewAttachment],
-    *,
-    says_created: bool,
-) -> bool:
+def is_repeat(version: Version, files: Sequence[Attachment], old: Item, read: Callable[[str], NewAttachment]) -> bool:
     """Whether an item that is to be written is what the first version of its id says already.
 
-    Values are compared by their JSON texts, attachments by name, type and bytes.
+    Values are compared by their JSON texts, attachments by name, type and bytes. When an item was created is not: a
+    client whose caller says nothing about it says the present time, another one in each run of a script.
 
     Args:
         old: the first version.
         read: an attachment of `old` by its name; called only when all else is the same.
-        says_created: whether the sender said when the item was created; else any time is the same.
     """
     texts = {name: text for name, text in version.texts.items() if text != _NULL}
     is_same = (
@@ -38,7 +31,6 @@ def is_repeat(
         and texts == dict(old.texts)
         and version.splits == old.splits
         and version.source_run_id == old.source_run_id
-        and (not says_created or version.created_ns == old.created_ns)
     )
     sent = sorted((each.name, each.mime_type, len(each.data)) for each in files)
     return (

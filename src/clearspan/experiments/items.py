@@ -229,13 +229,11 @@ class Items(ItemReader):
         """Those of the items that were given to the dataset before. Raises Conflict: an id is another item's."""
         named = [write.version.item_id for write, each in zip(writes, new, strict=True) if each.id is not None]
         found = {item.id: item for item in self.first_versions(dataset, named)}
-        for write, each in zip(writes, new, strict=True):
+        for write in writes:
             old = found.get(write.version.item_id)
             if old is None:
                 continue
-            read = partial(self.read_attachment, dataset, old)
-            says_created = each.created_ns is not None
-            if not is_repeat(write.version, write.attachments, old, read, says_created=says_created):
+            if not is_repeat(write.version, write.attachments, old, partial(self.read_attachment, dataset, old)):
                 raise _taken()
         left = [each for each in named if each not in found]
         if left and self.taken_ids(dataset.org_id, left):  # by an item of another dataset
