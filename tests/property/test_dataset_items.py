@@ -35,7 +35,7 @@ from clearspan.testing.stores import Stores
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Straight:

@@ -33,7 +33,7 @@ from clearspan.testing.local_store import open_local_store
 from clearspan.testing.stores import TOMBSTONE_SECRET, Stores
 
 SCOPE, WINDOW = Scope((1,)), Window()
-FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 NAMES = ("exact", "tone")
 
 results = st.lists(
