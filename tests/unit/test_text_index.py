@@ -276,6 +276,22 @@ def test_a_count_sees_a_single_bit(conn: apsw.Connection) -> None:
     assert text_index.count(conn, [8, 10]) == 2
 
 
+def test_a_count_sees_bits_in_slices_of_any_length(conn: apsw.Connection) -> None:
+    fill(conn, SEGMENT_TRACES)
+    text_index.seal(conn, 0)
+    text_index.purge(conn, [9])
+    row = bytearray(31)
+    row[1] |= 2  # trace 9 is bit 1 of byte 1
+    whole = conn.execute("SELECT data FROM text_slice WHERE slice_id = 40").get
+    for change in ("data || ?", "substr(data, 1, 31) || ?", "substr(data, 1, 31 * 255) || ? || x'FF'"):
+        conn.execute(f"UPDATE text_slice SET data = CAST({change} AS BLOB) WHERE slice_id = 40", (bytes(row),))
+        assert text_index.count(conn, [9]) == 1
+        with pytest.raises(StoreDamaged):
+            text_index.purge(conn, [9])
+        conn.execute("UPDATE text_slice SET data = ? WHERE slice_id = 40", (whole,))
+    assert text_index.count(conn, [9]) == 0
+
+
 def test_the_check_names_what_is_wrong(conn: apsw.Connection) -> None:
     fill(conn, SEGMENT_TRACES + 2)
     text_index.seal(conn, 0)

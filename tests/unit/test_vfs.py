@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 import subprocess
@@ -61,6 +62,27 @@ def test_page_one_has_its_header_after_the_file_header() -> None:
 )
 def test_what_is_not_certainly_a_btree_page_is_left_alone(page: bytes) -> None:
     assert vfs.unallocated_gap(page, is_first=False) is None
+
+
+@pytest.mark.parametrize("size", [512, 4_096, 32_768, 65_536])
+def test_every_cell_pointer_is_looked_at(size: int) -> None:
+    """Whatever the place and the number of the pointers, one out of bounds makes a page that is left alone."""
+    draw = random.Random(size)
+    for _ in range(200):
+        cells = draw.randint(1, 90)
+        content = draw.randint(8 + 2 * cells, size - 4)
+        pointers = [draw.choice((content, size - 4, draw.randint(content, size - 4))) for _ in range(cells)]
+
+        def page(at: list[int], content: int = content) -> bytes:
+            header = struct.pack(">BHHHB", 10, 0, len(at), content, 0)
+            return (header + struct.pack(f">{len(at)}H", *at)).ljust(size, b"A")
+
+        assert vfs.unallocated_gap(page(pointers), is_first=False) == (8 + 2 * cells, content)
+        outside = [content - 1, 0, draw.randint(0, content - 1), size - 3, 0xFFFF, draw.randint(size - 3, 0xFFFF)]
+        for wrong in outside:
+            pointers[draw.randrange(cells)] = wrong
+            assert vfs.unallocated_gap(page(pointers), is_first=False) is None
+            pointers = [content] * cells
 
 
 def test_payload_that_imitates_btree_pages_survives(tmp_path: Path) -> None:

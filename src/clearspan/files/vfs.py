@@ -25,7 +25,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -38,6 +38,8 @@ from clearspan.model.errors import StoreDamaged
 PAGES_MAX = (1 << 25) - 1
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
 BUSY_MS = 5_000
+LANES_KEPT = 1_024
+"""Of how many numbers of cells the constants of `_lanes` are kept: 1 KB each for a page of 4 KiB with many cells."""
 
 _BASE = "unix"
 _NAME = "clearspan"
@@ -48,9 +50,18 @@ _ZEROS = bytes(65_536)
 _HEADER = Struct(">BHHHB")  # type, first free block, cells, content offset, fragmented bytes
 
 
-@cache
-def _pointers(cells: int) -> Struct:
-    return Struct(f">{cells}H")
+class _Lanes(NamedTuple):
+    """Numbers of 16 bits, side by side in one number."""
+
+    ones: int  # 1 in each lane
+    tops: int  # the top bit of each
+    most: int  # the largest value allowed in each, with the top bit
+
+
+@lru_cache(LANES_KEPT)
+def _lanes(count: int, most: int) -> _Lanes:
+    ones = int.from_bytes(b"\0\1" * count, "big")
+    return _Lanes(ones, ones << 15, ones * (0x8000 + most))
 
 
 class Gap(NamedTuple):
@@ -68,7 +79,7 @@ def unallocated_gap(page: bytes, *, is_first: bool) -> Gap | None:
         is_first: page 1 of the file, whose b-tree header comes after the 100 bytes of the file header.
     Returns:
         The bytes between the cell-pointer array and the first cell; possibly empty.
-    Cost: 0.5 µs and 10 ns a cell.
+    Cost: 1 µs and 10 ns a cell.
     """
     at = 100 if is_first else 0
     kind, free_block, cells, content, fragments = _HEADER.unpack_from(page, at)
@@ -83,11 +94,27 @@ def unallocated_gap(page: bytes, *, is_first: bool) -> Gap | None:
         return None
     if free_block and not end <= free_block <= size - 4:
         return None
-    if cells:
-        pointers = _pointers(cells).unpack_from(page, pointers_at)
-        if min(pointers) < end or max(pointers) > size - 4:
-            return None
+    if cells and not _all_between(page[pointers_at:start], end, size - 4):
+        return None
     return Gap(start, end)
+
+
+def _all_between(pointers: bytes, least: int, most: int) -> bool:
+    """Whether every cell pointer, 16 bits big endian, lies in [least, most].
+
+    All of them are lanes of one number, because a Python number for each takes three times as long and every page that
+    is copied is asked. The top bit of a lane is free, but in pages of 64 KiB; set before a subtraction, it tells
+    whether the lane would have come out negative.
+    """
+    count = len(pointers) // 2
+    if most >= 0x8000:
+        each: tuple[int, ...] = Struct(f">{count}H").unpack(pointers)
+        return least <= min(each) and max(each) <= most
+    ones, tops, mosts = _lanes(count, most)
+    lanes = int.from_bytes(pointers, "big")
+    if lanes & tops:
+        return False
+    return ((lanes | tops) - least * ones) & (mosts - lanes) & tops == tops
 
 
 class _ZeroingFile(apsw.VFSFile):
