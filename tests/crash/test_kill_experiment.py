@@ -22,6 +22,7 @@ from clearspan.catalog.experiments import Experiment, ExperimentDefinition, Expe
 from clearspan.experiments.item_documents import Item, NewItem
 from clearspan.experiments.items import Items
 from clearspan.experiments.result_runs import ATTEMPT_KEY
+from clearspan.files.lock import DataDirectoryLocked, DirectoryLock
 from clearspan.ingest.run_promotion import REFERENCE_EXAMPLE_KEY
 from clearspan.model.clock import SystemClock, SystemIds
 from clearspan.model.trace import Scope, Window
@@ -59,6 +60,7 @@ class Trial:
         self, count: int, workflow: tuple[dict[str, object], ...], concurrency: int
     ) -> tuple[Experiment, list[Item]]:
         clock = SystemClock()
+        wait_for(self._is_free, "the writer is gone that was killed with its server")
         with ExitStack() as stack:
             catalog = stack.enter_context(Catalog.open(self.data))
             store = open_local_store(self.data, catalog.tombstone_secret)
@@ -105,6 +107,13 @@ class Trial:
         found = catalog.experiments.of_project(self.experiment.project_id)
         assert found is not None
         return found.status
+
+    def _is_free(self) -> bool:
+        try:
+            DirectoryLock(self.data).release()
+        except DataDirectoryLocked:
+            return False
+        return True
 
     def look(self) -> list[TraceRow]:
         """Every result, read without a server. What is finished must not have been asked about since it was seen."""
